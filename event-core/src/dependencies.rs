@@ -1,0 +1,165 @@
+//! Dependencies: what handlers need, found by type.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::aggregate::Aggregate;
+use crate::codec::Codec;
+use crate::event::EventDefinition;
+use crate::repository::Repository;
+use crate::store::EventStore;
+
+/// A type that a handler may have as a field: any that can be cloned, and
+/// [`Repository`] of any aggregate.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a dependency of a handler",
+    label = "cannot be handed to several handlers",
+    note = "a dependency is cloned for each handler: wrap it in an `Arc`"
+)]
+pub trait Dependency: Sized + Send + Sync + 'static {
+    /// The value, if it was provided.
+    fn resolve(dependencies: &Dependencies) -> Option<Self>;
+
+    /// The type and the events of the aggregate that it gives access to, if it does.
+    fn aggregate() -> Option<(&'static str, &'static [EventDefinition])> {
+        None
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Dependency for T {
+    fn resolve(dependencies: &Dependencies) -> Option<Self> {
+        dependencies
+            .values
+            .get(&TypeId::of::<T>())?
+            .downcast_ref()
+            .cloned()
+    }
+}
+
+// A repository is not `Clone`, so this does not overlap with the above.
+impl<A: Aggregate> Dependency for Repository<A> {
+    fn resolve(dependencies: &Dependencies) -> Option<Self> {
+        let store = Arc::<dyn EventStore>::resolve(dependencies)?;
+        let codec = Codec::resolve(dependencies)?;
+        Some(Repository::with_codec(store, codec))
+    }
+
+    fn aggregate() -> Option<(&'static str, &'static [EventDefinition])> {
+        Some((A::TYPE, <A::Event as crate::Event>::DEFINITIONS))
+    }
+}
+
+/// The values that handlers can ask for, by type.
+#[derive(Default)]
+pub struct Dependencies {
+    values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    /// Each handler struct once, however many of its methods are handlers.
+    instances: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Dependencies {
+    /// Adds a value; whether there was none of its type before.
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> bool {
+        self.values
+            .insert(TypeId::of::<T>(), Box::new(value))
+            .is_none()
+    }
+
+    /// The value of a type.
+    ///
+    /// # Errors
+    /// [`MissingDependency`] where nobody provided it.
+    pub fn get<T: Dependency>(&self) -> Result<T, MissingDependency> {
+        T::resolve(self).ok_or(MissingDependency {
+            dependency: type_name::<T>(),
+        })
+    }
+
+    /// The handler struct `D`, made when it is first asked for.
+    pub(crate) fn instance<D: Dependent>(&self) -> Result<Arc<D>, MissingDependency> {
+        let mut instances = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(found)) = instances
+            .get(&TypeId::of::<D>())
+            .map(|any| Arc::clone(any).downcast::<D>())
+        {
+            return Ok(found);
+        }
+        let made = Arc::new(D::resolve(self)?);
+        instances.insert(TypeId::of::<D>(), Arc::clone(&made) as _);
+        Ok(made)
+    }
+}
+
+/// A struct that is made of its dependencies. `#[event_handler]` on a struct implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not made of dependencies",
+    label = "its fields are not declared as dependencies",
+    note = "add `#[event_handler]` to the definition of `{Self}`"
+)]
+pub trait Dependent: Sized + Send + Sync + 'static {
+    /// The types of its fields.
+    fn dependencies() -> Vec<DependencyType>;
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// [`MissingDependency`] where one is missing.
+    fn resolve(dependencies: &Dependencies) -> Result<Self, MissingDependency>;
+}
+
+/// What a plain function is a method of.
+impl Dependent for () {
+    fn dependencies() -> Vec<DependencyType> {
+        Vec::new()
+    }
+
+    fn resolve(_: &Dependencies) -> Result<Self, MissingDependency> {
+        Ok(())
+    }
+}
+
+/// The type of a dependency, to be checked when a service is built.
+#[derive(Clone, Copy, Debug)]
+pub struct DependencyType {
+    name: fn() -> &'static str,
+    provided: fn(&Dependencies) -> bool,
+    aggregate: fn() -> Option<(&'static str, &'static [EventDefinition])>,
+}
+
+impl DependencyType {
+    /// The type `T`.
+    pub fn of<T: Dependency>() -> Self {
+        Self {
+            name: type_name::<T>,
+            provided: |dependencies| T::resolve(dependencies).is_some(),
+            aggregate: T::aggregate,
+        }
+    }
+
+    /// Its name, as the compiler writes it.
+    pub fn name(&self) -> &'static str {
+        (self.name)()
+    }
+
+    pub(crate) fn is_provided(&self, dependencies: &Dependencies) -> bool {
+        (self.provided)(dependencies)
+    }
+
+    pub(crate) fn aggregate(&self) -> Option<(&'static str, &'static [EventDefinition])> {
+        (self.aggregate)()
+    }
+}
+
+/// A dependency that nobody provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nobody provides `{dependency}`; add `.provide(…)` with a value of this type to the builder"
+)]
+pub struct MissingDependency {
+    /// Its type.
+    pub dependency: &'static str,
+}

@@ -1,0 +1,426 @@
+//! Handlers: what a service does when something has happened.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::BoxError;
+use crate::codec::{Codec, CodecError};
+use crate::dependencies::{Dependencies, DependencyType, Dependent, MissingDependency};
+use crate::emit::{Emission, Emit, Emits, Origin};
+use crate::event::{Declared, Event};
+use crate::recorded::RecordedEvent;
+
+/// Something that reacts to events. The attribute `#[event_handler]` implements it; by hand it is
+/// handed to [`HandlerDefinition::new`].
+///
+/// # Contract
+/// It is called at least once for each event, and for the events of one feed one after the other. It
+/// may be called again for the same event, after a crash for example.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Reacts to an event; what it returns is published.
+    ///
+    /// # Errors
+    /// Whatever went wrong: it is called again.
+    async fn handle(
+        &self,
+        event: &RecordedEvent,
+        context: &Context,
+    ) -> Result<Vec<Emission>, HandlerError>;
+}
+
+/// What a handler is told beside the event.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub(crate) handler: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) event_id: Uuid,
+    pub(crate) correlation_id: Arc<str>,
+    pub(crate) attempt: u32,
+    pub(crate) codec: Codec,
+}
+
+impl Context {
+    /// The name of the handler.
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    /// The group that it runs in.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The id of the event.
+    pub fn event_id(&self) -> Uuid {
+        self.event_id
+    }
+
+    /// The correlation id of the event, which everything that is emitted carries on.
+    pub fn correlation_id(&self) -> &str {
+        &self.correlation_id
+    }
+
+    /// The number of this attempt, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Encodes what a handler returns.
+    fn emissions<T: Emit>(&self, output: T) -> Result<Vec<Emission>, HandlerError> {
+        let origin = Origin {
+            group: &self.group,
+            handler: &self.handler,
+            event_id: self.event_id,
+        };
+        let _station = tracing::debug_span!("codec").entered();
+        let mut emits = Emits::of(&self.codec, origin);
+        output.emit(&mut emits).map_err(HandlerError::Emit)?;
+        Ok(emits.into_emissions())
+    }
+}
+
+/// What a handler can take: an event type, or [`RecordedEvent`] for any.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "a handler takes an event",
+    note = "add `#[derive(Event)]` to `{Self}`, or take `&RecordedEvent` for events of any type"
+)]
+pub trait HandlerEvent: Sized + Send + Sync {
+    /// The event types that it can be.
+    const COVERS: Declared;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`CodecError`] where the event does not fit.
+    fn from_recorded(event: &RecordedEvent) -> Result<Self, CodecError>;
+}
+
+impl<E: Event> HandlerEvent for E {
+    const COVERS: Declared = Declared::Types(E::DEFINITIONS);
+
+    fn from_recorded(event: &RecordedEvent) -> Result<Self, CodecError> {
+        event.decode()
+    }
+}
+
+impl HandlerEvent for RecordedEvent {
+    const COVERS: Declared = Declared::Anything;
+
+    fn from_recorded(event: &RecordedEvent) -> Result<Self, CodecError> {
+        Ok(event.clone())
+    }
+}
+
+/// What a handler can return: what can be published ([`Emit`]), or a `Result` of it.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    label = "neither events nor a `Result` of events",
+    note = "return `()`, an event, `Option`, `Vec` or a tuple of events, `To<Aggregate>`, or a `Result` of one of these"
+)]
+pub trait HandlerOutput: Send {
+    /// The event types that can come out.
+    const DECLARES: Declared;
+
+    /// Encodes the events, or passes the error on.
+    ///
+    /// # Errors
+    /// The handler's own error, or [`HandlerError::Emit`].
+    fn into_emissions(self, context: &Context) -> Result<Vec<Emission>, HandlerError>;
+}
+
+impl<T: Emit> HandlerOutput for T {
+    const DECLARES: Declared = T::DECLARES;
+
+    fn into_emissions(self, context: &Context) -> Result<Vec<Emission>, HandlerError> {
+        context.emissions(self)
+    }
+}
+
+impl<T: Emit, E: Into<BoxError> + Send> HandlerOutput for Result<T, E> {
+    const DECLARES: Declared = T::DECLARES;
+
+    fn into_emissions(self, context: &Context) -> Result<Vec<Emission>, HandlerError> {
+        match self {
+            Ok(output) => context.emissions(output),
+            Err(error) => Err(HandlerError::Failed(error.into())),
+        }
+    }
+}
+
+/// A handler that did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// Its own error.
+    #[error("the handler failed: {0}")]
+    Failed(#[source] BoxError),
+    /// It panicked.
+    #[error("the handler panicked: {0}")]
+    Panicked(String),
+    /// The event does not fit what the handler takes. Calling it again would not help.
+    #[error("the event cannot be read by the handler: {0}")]
+    Unreadable(#[from] CodecError),
+    /// What it returned cannot be encoded.
+    #[error("what the handler returned cannot be encoded: {0}")]
+    Emit(#[source] CodecError),
+    /// It returned an event of a type that it does not declare.
+    #[error("the handler returned `{event_type}`, which it does not declare; add it to its emits")]
+    Undeclared {
+        /// The event's type.
+        event_type: String,
+    },
+    /// What it returned could not be published.
+    #[error("what the handler returned could not be published: {0}")]
+    Publish(#[source] BoxError),
+}
+
+/// Where a group that is new begins to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the first event of the feed.
+    #[default]
+    Beginning,
+    /// At the events that come after it was first run.
+    Now,
+}
+
+/// What a call of a handler method gives.
+pub type HandlerFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<Emission>, HandlerError>> + Send + 'a>>;
+
+/// How `#[event_handler]` calls a method.
+pub type MethodCall<D> = for<'a> fn(&'a D, &'a RecordedEvent, &'a Context) -> HandlerFuture<'a>;
+
+type Make = Arc<dyn Fn(&Dependencies) -> Result<Arc<dyn Handler>, MissingDependency> + Send + Sync>;
+
+/// A handler and what a service must know of it: its name, what it reacts to, what it emits.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::HandlerDefinition;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { repository: String }
+///
+/// let definition = HandlerDefinition::function("greet", |push: GithubPush, _: Context| async move {
+///     println!("{} was pushed to", push.repository);
+/// })
+/// .on("github.push");
+/// # let service = Service::builder("doc").store(MemoryStore::new()).handler(definition).build();
+/// # assert!(service.is_ok());
+/// ```
+#[derive(Clone)]
+pub struct HandlerDefinition {
+    pub(crate) name: String,
+    pub(crate) location: Option<&'static str>,
+    pub(crate) group: Option<String>,
+    pub(crate) start: Start,
+    pub(crate) realtime: bool,
+    pub(crate) on: Vec<String>,
+    pub(crate) emits: Vec<String>,
+    pub(crate) covers: Declared,
+    pub(crate) declares: Declared,
+    pub(crate) dependencies: Vec<DependencyType>,
+    make: Make,
+}
+
+impl HandlerDefinition {
+    /// A handler that is implemented by hand, for events of any type.
+    pub fn new(name: impl Into<String>, handler: impl Handler) -> Self {
+        let handler: Arc<dyn Handler> = Arc::new(handler);
+        Self::made_by(
+            name.into(),
+            Arc::new(move |_| Ok(Arc::clone(&handler))),
+            Vec::new(),
+            Declared::Anything,
+            Declared::Anything,
+        )
+    }
+
+    /// A handler from a closure that takes a typed event (or [`RecordedEvent`]) and the context.
+    pub fn function<E, O, F, Fut>(name: impl Into<String>, function: F) -> Self
+    where
+        E: HandlerEvent + 'static,
+        O: HandlerOutput + 'static,
+        F: Fn(E, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = O> + Send + 'static,
+    {
+        let handler: Arc<dyn Handler> = Arc::new(FunctionHandler {
+            call: Box::new(move |event, context| {
+                let called = E::from_recorded(event).map(|event| function(event, context.clone()));
+                Box::pin(async move { called?.await.into_emissions(context) })
+            }),
+        });
+        Self::made_by(
+            name.into(),
+            Arc::new(move |_| Ok(Arc::clone(&handler))),
+            Vec::new(),
+            E::COVERS,
+            O::DECLARES,
+        )
+    }
+
+    /// A handler that is a method of `D` (`()` for a plain function), which takes `E` and returns
+    /// `O`. `call` must read the event as `E` and encode the output.
+    pub fn method<D: Dependent, E: HandlerEvent, O: HandlerOutput>(
+        name: &'static str,
+        call: MethodCall<D>,
+    ) -> Self {
+        Self::made_by(
+            name.to_owned(),
+            Arc::new(move |dependencies| {
+                let this = dependencies.instance::<D>()?;
+                Ok(Arc::new(MethodHandler { this, call }) as Arc<dyn Handler>)
+            }),
+            D::dependencies(),
+            E::COVERS,
+            O::DECLARES,
+        )
+    }
+
+    fn made_by(
+        name: String,
+        make: Make,
+        dependencies: Vec<DependencyType>,
+        covers: Declared,
+        declares: Declared,
+    ) -> Self {
+        Self {
+            name,
+            location: None,
+            group: None,
+            start: Start::default(),
+            realtime: false,
+            on: Vec::new(),
+            emits: Vec::new(),
+            covers,
+            declares,
+            dependencies,
+            make,
+        }
+    }
+
+    /// Reacts to this event type or pattern, too.
+    pub fn on(mut self, pattern: impl Into<String>) -> Self {
+        self.on.push(pattern.into());
+        self
+    }
+
+    /// May emit events of this type.
+    pub fn emits(mut self, event_type: impl Into<String>) -> Self {
+        self.emits.push(event_type.into());
+        self
+    }
+
+    /// Runs only in services of this group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Where a new group begins to read.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Reacts to what is sent by Pub/Sub, in every instance of the service, at most once.
+    pub fn realtime(mut self) -> Self {
+        self.realtime = true;
+        self
+    }
+
+    /// Says where it is written: `file:line`.
+    pub fn at(mut self, location: &'static str) -> Self {
+        self.location = Some(location);
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn make(
+        &self,
+        dependencies: &Dependencies,
+    ) -> Result<Arc<dyn Handler>, MissingDependency> {
+        (self.make)(dependencies)
+    }
+}
+
+impl std::fmt::Debug for HandlerDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HandlerDefinition")
+            .field("name", &self.name)
+            .field("on", &self.on)
+            .field("emits", &self.emits)
+            .finish_non_exhaustive()
+    }
+}
+
+struct MethodHandler<D> {
+    this: Arc<D>,
+    call: MethodCall<D>,
+}
+
+#[async_trait]
+impl<D: Dependent> Handler for MethodHandler<D> {
+    async fn handle(
+        &self,
+        event: &RecordedEvent,
+        context: &Context,
+    ) -> Result<Vec<Emission>, HandlerError> {
+        (self.call)(&self.this, event, context).await
+    }
+}
+
+type FunctionCall =
+    Box<dyn for<'a> Fn(&RecordedEvent, &'a Context) -> HandlerFuture<'a> + Send + Sync>;
+
+struct FunctionHandler {
+    call: FunctionCall,
+}
+
+#[async_trait]
+impl Handler for FunctionHandler {
+    async fn handle(
+        &self,
+        event: &RecordedEvent,
+        context: &Context,
+    ) -> Result<Vec<Emission>, HandlerError> {
+        (self.call)(event, context).await
+    }
+}
+
+/// A handler that `#[event_handler]` reports to every service of the program.
+#[derive(Debug)]
+pub struct HandlerRegistration {
+    define: fn() -> HandlerDefinition,
+}
+
+impl HandlerRegistration {
+    /// Reports what `define` makes.
+    pub const fn new(define: fn() -> HandlerDefinition) -> Self {
+        Self { define }
+    }
+
+    /// The definitions of all handlers that are linked into this program, by name.
+    pub fn all() -> Vec<HandlerDefinition> {
+        let mut found: Vec<_> = inventory::iter::<HandlerRegistration>
+            .into_iter()
+            .map(|registration| (registration.define)())
+            .collect();
+        // The order in which the linker left them is not defined.
+        found.sort_by(|a, b| (a.name(), a.location).cmp(&(b.name(), b.location)));
+        found
+    }
+}
+
+inventory::collect!(HandlerRegistration);

@@ -1,0 +1,102 @@
+//! Event sourcing: facts that are recorded once, state that is rebuilt from them, and handlers that
+//! react to them.
+//!
+//! The flow, and the modules in its order:
+//!
+//! event → codec → store → feed → subscription → dispatcher → handler → emit
+//!
+//! - [`Event`], [`RecordedEvent`], [`Metadata`]: typed facts, and how they lie in a store
+//! - [`Aggregate`], [`Repository`]: state that is rebuilt by replay, and decides on commands
+//! - [`EventStore`], [`MemoryStore`]: where events are appended and read
+//! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
+//! - [`Service`]: finds the handlers, checks them and runs them
+//! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
+//! - [`testing`]: scenarios, services under test, and the suite that every store must pass
+
+extern crate self as event_core;
+
+mod event;
+mod metadata;
+mod pattern;
+mod recorded;
+
+mod cause;
+mod clock;
+pub mod codec;
+
+pub mod store;
+
+mod aggregate;
+mod repository;
+
+mod feed;
+
+mod subscription;
+
+mod dispatcher;
+
+mod dependencies;
+mod handler;
+
+#[doc(hidden)]
+pub mod check;
+mod emit;
+mod publisher;
+mod realtime;
+
+mod service;
+
+pub mod testing;
+
+/// Any error, with the bounds that tasks need.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+pub use aggregate::Aggregate;
+pub use clock::{Clock, Ids};
+pub use codec::{Codec, CodecError, NewEvent};
+pub use dependencies::{Dependencies, Dependency, DependencyType, Dependent, MissingDependency};
+pub use dispatcher::{HandlerFailure, Retry};
+pub use emit::{Emission, Emit, Emits, Envelope, To};
+pub use event::{
+    Category, Declared, Event, EventDefinition, EventRegistration, InvalidCategory, is_event_type,
+};
+pub use event_macros::{Event, emits, event_handler, on};
+pub use handler::{
+    Context, Handler, HandlerDefinition, HandlerError, HandlerEvent, HandlerFuture, HandlerOutput,
+    HandlerRegistration, MethodCall, Start,
+};
+pub use metadata::{Metadata, RESERVED_KEYS};
+pub use pattern::{InvalidPattern, Pattern, is_pattern};
+pub use publisher::{PublishError, Published, PublishedEvent, Publisher};
+pub use realtime::{
+    DEFAULT_CAPACITY, Flush, Realtime, RealtimeItem, RealtimePublisher, RealtimeSink,
+    RealtimeSubscription, encode_message_head,
+};
+pub use recorded::{
+    AggregateId, AggregateRef, InvalidAggregateId, InvalidPosition, MAX_AGGREGATE_ID_BYTES,
+    Position, RecordedEvent, Version,
+};
+pub use repository::{At, Executed, Loaded, Repository, RepositoryError};
+pub use service::{
+    BuildError, Dispatched, Handled, Mistake, Service, ServiceBuilder, ServiceError, Warning,
+    shutdown_signal,
+};
+pub use store::{
+    Append, AppendError, Appended, AppendedEvent, Backend, Checkpoints, Direction, EventStore,
+    Expected, FeedEntry, FeedReader, Limits, MemoryStore, ReadError, StoreError, Target, Versions,
+};
+
+/// What most programs need: `use event_core::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Aggregate, AggregateId, At, BoxError, Context, Emit, Envelope, Event, EventStore, Expected,
+        MemoryStore, Position, Publisher, RecordedEvent, Repository, Service, To, emits,
+        event_handler, on, shutdown_signal,
+    };
+}
+
+/// What generated code needs of other crates.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+}

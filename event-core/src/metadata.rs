@@ -1,0 +1,265 @@
+//! What is known of an event beside its payload.
+
+use std::fmt;
+
+use chrono::{DateTime, Datelike, Timelike, Utc};
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The names that the framework gives to parts of the metadata. Users may add any others.
+pub const RESERVED_KEYS: [&str; 8] = [
+    "eventId",
+    "timestamp",
+    "correlationId",
+    "causationId",
+    "source",
+    "schemaVersion",
+    "traceparent",
+    "key",
+];
+
+/// What is known of an event beside its payload; stored as JSON with names in camelCase.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The event's own identity: an append that finds it stored already is a success.
+    pub event_id: Uuid,
+    /// When the event was made, by the clock of its producer, to the microsecond.
+    pub timestamp: DateTime<Utc>,
+    /// Shared by everything that one first event led to; the id of that event unless given.
+    pub correlation_id: String,
+    /// The id of the event whose handling made this one.
+    pub causation_id: Option<String>,
+    /// The service that made it.
+    pub source: Option<String>,
+    /// The version of the payload's shape, counted from 1.
+    pub schema_version: u32,
+    /// The W3C trace context in which it was made.
+    pub traceparent: Option<String>,
+    /// What must stay in order, where the event belongs to no aggregate.
+    pub key: Option<String>,
+    /// Whatever else was written beside these.
+    pub extra: Map<String, Value>,
+}
+
+impl Metadata {
+    /// Metadata of an event that nothing caused.
+    pub fn new(event_id: Uuid, timestamp: DateTime<Utc>) -> Self {
+        Self {
+            event_id,
+            timestamp,
+            correlation_id: event_id.to_string(),
+            causation_id: None,
+            source: None,
+            schema_version: 1,
+            traceparent: None,
+            key: None,
+            extra: Map::new(),
+        }
+    }
+}
+
+/// As RFC 3339 in UTC with microseconds: `2026-11-23T12:00:00.000001Z`.
+pub(crate) struct Timestamp(pub(crate) DateTime<Utc>);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Written out because this is on the path of every append, where chrono's general
+        // formatter is several times slower.
+        let t = &self.0;
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+            t.year(),
+            t.month(),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second(),
+            (t.nanosecond() / 1_000).min(999_999),
+        )
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("eventId", &self.event_id)?;
+        map.serialize_entry("timestamp", &format_args!("{}", Timestamp(self.timestamp)))?;
+        map.serialize_entry("correlationId", &self.correlation_id)?;
+        if let Some(causation_id) = &self.causation_id {
+            map.serialize_entry("causationId", causation_id)?;
+        }
+        if let Some(source) = &self.source {
+            map.serialize_entry("source", source)?;
+        }
+        map.serialize_entry("schemaVersion", &self.schema_version)?;
+        if let Some(traceparent) = &self.traceparent {
+            map.serialize_entry("traceparent", traceparent)?;
+        }
+        if let Some(key) = &self.key {
+            map.serialize_entry("key", key)?;
+        }
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Metadata as read: anything may be missing, since other programs write events, too.
+#[derive(Debug, Default)]
+pub(crate) struct ForeignMetadata {
+    pub(crate) event_id: Option<String>,
+    pub(crate) timestamp: Option<DateTime<Utc>>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) causation_id: Option<String>,
+    pub(crate) source: Option<String>,
+    pub(crate) schema_version: Option<u32>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) extra: Map<String, Value>,
+}
+
+impl ForeignMetadata {
+    /// Fills in what is missing. `identity` makes an id for an event that has none, or one that is
+    /// no uuid, from what the writer gave.
+    pub(crate) fn complete(
+        self,
+        written: DateTime<Utc>,
+        identity: impl FnOnce(Option<&str>) -> Uuid,
+    ) -> Metadata {
+        let given = self.event_id.as_deref();
+        let event_id = given
+            .and_then(|id| Uuid::try_parse(id).ok())
+            .unwrap_or_else(|| identity(given));
+        Metadata {
+            correlation_id: self.correlation_id.unwrap_or_else(|| event_id.to_string()),
+            event_id,
+            timestamp: self.timestamp.unwrap_or(written),
+            causation_id: self.causation_id,
+            source: self.source,
+            schema_version: self.schema_version.unwrap_or(1),
+            traceparent: self.traceparent,
+            key: self.key,
+            extra: self.extra,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ForeignMetadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MetadataVisitor;
+
+        impl<'de> Visitor<'de> for MetadataVisitor {
+            type Value = ForeignMetadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("metadata as a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = ForeignMetadata::default();
+                while let Some(key) = map.next_key::<MetadataKey>()? {
+                    match key {
+                        MetadataKey::EventId => found.event_id = map.next_value()?,
+                        MetadataKey::Timestamp => found.timestamp = map.next_value()?,
+                        MetadataKey::CorrelationId => found.correlation_id = map.next_value()?,
+                        MetadataKey::CausationId => found.causation_id = map.next_value()?,
+                        MetadataKey::Source => found.source = map.next_value()?,
+                        MetadataKey::SchemaVersion => found.schema_version = map.next_value()?,
+                        MetadataKey::Traceparent => found.traceparent = map.next_value()?,
+                        MetadataKey::Key => found.key = map.next_value()?,
+                        MetadataKey::Other(name) => {
+                            found.extra.insert(name, map.next_value()?);
+                        }
+                    }
+                }
+                Ok(found)
+            }
+        }
+
+        deserializer.deserialize_map(MetadataVisitor)
+    }
+}
+
+enum MetadataKey {
+    EventId,
+    Timestamp,
+    CorrelationId,
+    CausationId,
+    Source,
+    SchemaVersion,
+    Traceparent,
+    Key,
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for MetadataKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl Visitor<'_> for KeyVisitor {
+            type Value = MetadataKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(match name {
+                    "eventId" => MetadataKey::EventId,
+                    "timestamp" => MetadataKey::Timestamp,
+                    "correlationId" => MetadataKey::CorrelationId,
+                    "causationId" => MetadataKey::CausationId,
+                    "source" => MetadataKey::Source,
+                    "schemaVersion" => MetadataKey::SchemaVersion,
+                    "traceparent" => MetadataKey::Traceparent,
+                    "key" => MetadataKey::Key,
+                    other => MetadataKey::Other(other.to_owned()),
+                })
+            }
+        }
+
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_metadata_reads_back() {
+        let mut metadata = Metadata::new(
+            Uuid::from_u128(7),
+            DateTime::from_timestamp_micros(1_763_900_000_000_001).unwrap(),
+        );
+        metadata.causation_id = Some("cause".into());
+        metadata
+            .extra
+            .insert("delivery".into(), "ünïcode \u{0}".into());
+        let json = serde_json::to_string(&metadata).unwrap();
+        assert!(
+            json.contains(r#""timestamp":"2025-11-23T12:13:20.000001Z""#),
+            "{json}"
+        );
+        let read: ForeignMetadata = serde_json::from_str(&json).unwrap();
+        let read = read.complete(DateTime::UNIX_EPOCH, |_| Uuid::nil());
+        assert_eq!(read, metadata);
+    }
+
+    #[test]
+    fn missing_metadata_is_filled_in() {
+        let read: ForeignMetadata = serde_json::from_str(r#"{"userId": 3}"#).unwrap();
+        let read = read.complete(DateTime::UNIX_EPOCH, |_| Uuid::from_u128(9));
+        assert_eq!(read.event_id, Uuid::from_u128(9));
+        assert_eq!(read.correlation_id, Uuid::from_u128(9).to_string());
+        assert_eq!(read.timestamp, DateTime::UNIX_EPOCH);
+        assert_eq!(read.schema_version, 1);
+        assert_eq!(read.extra["userId"], 3);
+    }
+}

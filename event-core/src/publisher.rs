@@ -1,0 +1,219 @@
+//! The publisher: events on their way out of a program.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tracing::{Instrument, debug_span};
+
+use crate::codec::{Codec, CodecError};
+use crate::emit::{Emission, Emit, Emits};
+use crate::event::{Category, EventDefinition, InvalidCategory};
+use crate::recorded::{AggregateId, Position, RecordedEvent};
+use crate::repository::recorded;
+use crate::store::{Append, AppendError, Backend, Expected, StoreError};
+
+/// Publishes events: a stored event is appended to its feed, a realtime event is sent. Handlers may
+/// have it as a dependency. Clones share everything.
+#[derive(Clone)]
+pub struct Publisher {
+    backend: Arc<dyn Backend>,
+    codec: Codec,
+    aggregates: AggregateEvents,
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        codec: Codec,
+        aggregates: AggregateEvents,
+    ) -> Self {
+        Self {
+            backend,
+            codec,
+            aggregates,
+        }
+    }
+
+    /// Publishes an event, or several in their order. Those of one category (or of one aggregate)
+    /// that follow each other are stored together or not at all.
+    ///
+    /// # Errors
+    /// [`PublishError`]; of several events those before the refused one may be published.
+    pub async fn publish(&self, events: impl Emit) -> Result<Published, PublishError> {
+        self.send(self.encode(events)?).await
+    }
+
+    pub(crate) fn encode(&self, events: impl Emit) -> Result<Vec<Emission>, PublishError> {
+        let _station = debug_span!("codec").entered();
+        let mut emits = Emits::fresh(&self.codec);
+        events.emit(&mut emits)?;
+        Ok(emits.into_emissions())
+    }
+
+    pub(crate) async fn send(&self, emissions: Vec<Emission>) -> Result<Published, PublishError> {
+        // All are looked at before the first is stored.
+        for emission in &emissions {
+            if emission.aggregate.is_none()
+                && let Some(aggregate_type) = self.aggregates.owner(emission.event.event_type())
+            {
+                return Err(PublishError::BelongsToAggregate {
+                    event_type: emission.event.event_type().to_owned(),
+                    aggregate_type,
+                });
+            }
+        }
+        let mut published = Published::default();
+        let mut rest = emissions.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let route = Route::of(&first)?;
+            let mut events = vec![first.event];
+            while let Some(next) =
+                rest.next_if(|next| Route::of(next).is_ok_and(|other| other == route))
+            {
+                events.push(next.event);
+            }
+            match route {
+                Route::Realtime => {
+                    let span = debug_span!("store", realtime = events.len());
+                    self.backend
+                        .publish_realtime(&events)
+                        .instrument(span)
+                        .await?;
+                    for event in events {
+                        published.push(
+                            RecordedEvent::new(
+                                event.event_type(),
+                                event.payload(),
+                                Position::START,
+                                None,
+                                event.metadata().clone(),
+                            ),
+                            false,
+                        );
+                    }
+                }
+                Route::Feed(category) => {
+                    self.append(Append::to_feed(category, events), &mut published)
+                        .await?;
+                }
+                Route::Aggregate(aggregate) => {
+                    let append = Append::to(aggregate, Expected::Any, events);
+                    self.append(append, &mut published).await?;
+                }
+            }
+        }
+        Ok(published)
+    }
+
+    async fn append(&self, append: Append, published: &mut Published) -> Result<(), PublishError> {
+        let span = debug_span!("store", category = %append.target().category());
+        let appended = self.backend.append(&append).instrument(span).await?;
+        for (event, place) in recorded(&append, &appended)
+            .into_iter()
+            .zip(&appended.events)
+        {
+            published.push(event, place.repeated);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an emission goes.
+#[derive(PartialEq)]
+enum Route {
+    Realtime,
+    Feed(Category),
+    Aggregate(AggregateId),
+}
+
+impl Route {
+    fn of(emission: &Emission) -> Result<Self, InvalidCategory> {
+        Ok(match (&emission.aggregate, emission.event.is_realtime()) {
+            (Some(aggregate), _) => Route::Aggregate(aggregate.clone()),
+            (None, true) => Route::Realtime,
+            (None, false) => Route::Feed(Category::of(emission.event.event_type())?),
+        })
+    }
+}
+
+/// Which event types belong to which aggregate type, as far as this service knows.
+#[derive(Clone, Default)]
+pub(crate) struct AggregateEvents {
+    owners: Arc<RwLock<HashMap<&'static str, &'static str>>>,
+}
+
+impl AggregateEvents {
+    pub(crate) fn add(
+        &self,
+        aggregate_type: &'static str,
+        definitions: &'static [EventDefinition],
+    ) {
+        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        for definition in definitions {
+            owners.insert(definition.name(), aggregate_type);
+        }
+    }
+
+    pub(crate) fn owner(&self, event_type: &str) -> Option<&'static str> {
+        let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
+        owners.get(event_type).copied()
+    }
+}
+
+/// What was published, in its order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Published {
+    /// Each of the events.
+    pub events: Vec<PublishedEvent>,
+}
+
+/// An event that was published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishedEvent {
+    /// The event as it is recorded now.
+    pub event: RecordedEvent,
+    /// Whether an event of this id was stored before, and nothing was stored now.
+    pub repeated: bool,
+}
+
+impl Published {
+    fn push(&mut self, event: RecordedEvent, repeated: bool) {
+        self.events.push(PublishedEvent { event, repeated });
+    }
+}
+
+/// Events that could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// An aggregate's event without its aggregate.
+    #[error(
+        "`{event_type}` belongs to the aggregate `{aggregate_type}`; execute a command on it, or publish `To(id, event)`"
+    )]
+    BelongsToAggregate {
+        /// The event's type.
+        event_type: String,
+        /// The aggregate's type.
+        aggregate_type: &'static str,
+    },
+    /// An event could not be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// An event of no category.
+    #[error(transparent)]
+    Category(#[from] InvalidCategory),
+    /// The store did not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A realtime event could not be sent.
+    #[error(transparent)]
+    Realtime(#[from] StoreError),
+}

@@ -1,0 +1,414 @@
+//! The service: the handlers of one group, checked and run.
+
+mod builder;
+mod graph;
+mod realtime_runner;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{Instrument, info, info_span};
+
+pub use builder::ServiceBuilder;
+pub use graph::{BuildError, Mistake, Warning};
+
+use crate::aggregate::Aggregate;
+use crate::codec::Codec;
+use crate::dispatcher::HandlerFailure;
+use crate::emit::Emit;
+use crate::event::Event;
+use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
+use crate::recorded::RecordedEvent;
+use crate::repository::Repository;
+use crate::store::{Backend, EventStore, ReadError, StoreError};
+use crate::subscription::{IdleError, Subscription};
+use realtime_runner::RealtimeRunner;
+
+/// Runs the handlers of one group on one store. Clones share everything.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+/// #[event("github.push", key = repository)]
+/// struct GithubPush { repository: String, commits: u32 }
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+/// #[event("repository.analyzed", key = repository)]
+/// struct RepositoryAnalyzed { repository: String, findings: u32 }
+///
+/// #[event_handler]
+/// struct RepositoryEventHandler;
+///
+/// #[event_handler(group = "repo-agent")]
+/// impl RepositoryEventHandler {
+///     #[on("github.push")]
+///     #[emits("repository.analyzed")]
+///     async fn handle_push(&self, event: GithubPush) -> RepositoryAnalyzed {
+///         RepositoryAnalyzed { repository: event.repository, findings: event.commits }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = Service::builder("repo-agent").store(MemoryStore::new()).build()?;
+/// let push = GithubPush { repository: "octo/hello".into(), commits: 2 };
+/// let done = service.dispatch(push).await?;
+/// assert_eq!(done.emitted[0].event_type(), "repository.analyzed");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    handlers: Vec<String>,
+    warnings: Vec<Warning>,
+    backend: Arc<dyn Backend>,
+    codec: Codec,
+    publisher: Publisher,
+    aggregates: AggregateEvents,
+    subscriptions: Vec<Arc<Subscription>>,
+    realtime: Option<Arc<RealtimeRunner>>,
+    shutdown_deadline: Duration,
+}
+
+impl Service {
+    /// Begins to build a service. Its name is its group, unless another is given.
+    pub fn builder(name: impl Into<String>) -> ServiceBuilder {
+        ServiceBuilder::new(name.into())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The names of its handlers, sorted.
+    pub fn handlers(&self) -> &[String] {
+        &self.inner.handlers
+    }
+
+    /// What was suspicious when it was built, but no mistake.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.inner.warnings
+    }
+
+    /// What publishes its events.
+    pub fn publisher(&self) -> &Publisher {
+        &self.inner.publisher
+    }
+
+    /// A repository on its store.
+    pub fn repository<A: Aggregate>(&self) -> Repository<A> {
+        let inner = &self.inner;
+        inner.aggregates.add(A::TYPE, A::Event::DEFINITIONS);
+        let store: Arc<dyn EventStore> = inner.backend.clone();
+        Repository::with_codec(store, inner.codec.clone())
+    }
+
+    /// Publishes events, and returns when they are stored (or sent, for realtime events).
+    ///
+    /// # Errors
+    /// [`ServiceError::Publish`].
+    pub async fn publish(&self, events: impl Emit) -> Result<Published, ServiceError> {
+        self.begin().await?;
+        Ok(self.inner.publisher.publish(events).await?)
+    }
+
+    /// Publishes events, and returns when the handlers of this service that take them are through,
+    /// with what those emitted. A handler that runs anyway (see [`run_until`](Self::run_until)) is
+    /// waited for; none runs twice. What is emitted is not waited for in turn.
+    ///
+    /// # Errors
+    /// [`ServiceError::Publish`] where an event is not published; [`ServiceError::Handler`] where it
+    /// is, but a handler failed again and again. A service that runs goes on trying.
+    pub async fn dispatch(&self, events: impl Emit) -> Result<Dispatched, ServiceError> {
+        self.begin().await?;
+        let emissions = self.inner.publisher.encode(events)?;
+        let mut outcomes = Outcomes::default();
+        for emission in &emissions {
+            let event = emission.event();
+            let event_id = event.metadata().event_id;
+            if event.is_realtime() {
+                if let Some(realtime) = &self.inner.realtime {
+                    realtime.expect(event_id);
+                }
+                continue;
+            }
+            for subscription in &self.inner.subscriptions {
+                let category = subscription.category().as_str();
+                let own = event.event_type().split('.').next() == Some(category);
+                if own && subscription.takes(event.event_type()) {
+                    outcomes.expect(subscription, event_id);
+                }
+            }
+        }
+        let published = self.inner.publisher.send(emissions).await?;
+        let mut emitted = Vec::new();
+        for published in &published.events {
+            let event = &published.event;
+            let event_id = event.metadata().event_id;
+            if let Some((subscription, outcome)) = outcomes.take(event_id) {
+                if published.repeated {
+                    // Handled when it was stored first, or about to be: not on this call's behalf.
+                    subscription.forget(event_id);
+                    continue;
+                }
+                match subscription.drive(outcome).await {
+                    Ok(events) => emitted.extend(events),
+                    Err(IdleError::Passed) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            } else if let Some(realtime) = &self.inner.realtime
+                && realtime.takes(event.event_type())
+            {
+                emitted.extend(
+                    realtime
+                        .handle(event)
+                        .await
+                        .map_err(ServiceError::Handler)?,
+                );
+            }
+        }
+        Ok(Dispatched { published, emitted })
+    }
+
+    /// Handles everything there is now, and what is emitted meanwhile, until there is nothing left.
+    /// What tests and one-shot programs use.
+    ///
+    /// # Errors
+    /// [`ServiceError::Handler`] where a handler failed again and again, with the event still to be
+    /// handled; [`ServiceError::Running`] while [`run_until`](Self::run_until) runs.
+    pub async fn run_until_idle(&self) -> Result<Handled, ServiceError> {
+        self.begin().await?;
+        let mut handled = Handled::default();
+        loop {
+            let mut now = 0;
+            for subscription in &self.inner.subscriptions {
+                now += subscription.run_until_idle().await?;
+            }
+            if let Some(realtime) = &self.inner.realtime {
+                now += realtime.run_until_idle().await?;
+            }
+            if now == 0 {
+                return Ok(handled);
+            }
+            handled.entries += now;
+        }
+    }
+
+    /// Handles events as they come, until `shutdown` is ready: then what runs is finished (see
+    /// [`ServiceBuilder::shutdown_deadline`]) and the checkpoints are stored. Lost connections and
+    /// failing handlers are tried again without end.
+    ///
+    /// # Errors
+    /// [`ServiceError::TaskEnded`] where a part of the service ended by itself (nothing is lost);
+    /// [`ServiceError::ShutdownDeadline`] where a handler did not finish in time.
+    pub async fn run_until(
+        &self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServiceError> {
+        let span = info_span!("service", name = self.name());
+        self.run_in_span(shutdown).instrument(span).await
+    }
+
+    async fn run_in_span(
+        &self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServiceError> {
+        self.begin().await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for subscription in &self.inner.subscriptions {
+            let (subscription, stopped) = (Arc::clone(subscription), stopped.clone());
+            tasks.spawn(async move { subscription.run(stopped).await }.in_current_span());
+        }
+        if let Some(realtime) = &self.inner.realtime {
+            let (realtime, stopped) = (Arc::clone(realtime), stopped.clone());
+            tasks.spawn(async move { realtime.run(stopped).await }.in_current_span());
+        }
+        info!(handlers = ?self.inner.handlers, "the service runs");
+        let ended_early = tokio::select! {
+            () = shutdown => None,
+            Some(ended) = tasks.join_next() => Some(ended),
+        };
+        stop.send_replace(true);
+        let deadline = self.inner.shutdown_deadline;
+        let finished = tokio::time::timeout(deadline, async {
+            let mut failure = None;
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    failure = Some(error);
+                }
+            }
+            failure
+        })
+        .await;
+        match (ended_early, finished) {
+            (Some(ended), _) => Err(ServiceError::TaskEnded {
+                reason: ended.err().map(|error| error.to_string()),
+            }),
+            (None, Err(_)) => Err(ServiceError::ShutdownDeadline { deadline }),
+            (None, Ok(Some(error))) => Err(ServiceError::TaskEnded {
+                reason: Some(error.to_string()),
+            }),
+            (None, Ok(None)) => Ok(()),
+        }
+    }
+
+    /// Before anything is published: realtime handlers listen, and groups that start now have their
+    /// start.
+    async fn begin(&self) -> Result<(), ServiceError> {
+        for subscription in &self.inner.subscriptions {
+            subscription.begin().await?;
+        }
+        if let Some(realtime) = &self.inner.realtime {
+            realtime.begin().await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.inner.name)
+            .field("handlers", &self.inner.handlers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The outcomes that a dispatch waits for. Forgets those it did not come to.
+#[derive(Default)]
+struct Outcomes<'a> {
+    expected: Vec<(
+        uuid::Uuid,
+        &'a Arc<Subscription>,
+        tokio::sync::oneshot::Receiver<crate::subscription::Outcome>,
+    )>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn expect(&mut self, subscription: &'a Arc<Subscription>, event_id: uuid::Uuid) {
+        let outcome = subscription.outcome_of(event_id);
+        self.expected.push((event_id, subscription, outcome));
+    }
+
+    fn take(
+        &mut self,
+        event_id: uuid::Uuid,
+    ) -> Option<(
+        &'a Arc<Subscription>,
+        tokio::sync::oneshot::Receiver<crate::subscription::Outcome>,
+    )> {
+        let index = self.expected.iter().position(|(id, ..)| *id == event_id)?;
+        let (_, subscription, outcome) = self.expected.swap_remove(index);
+        Some((subscription, outcome))
+    }
+}
+
+impl Drop for Outcomes<'_> {
+    fn drop(&mut self) {
+        for (event_id, subscription, _) in &self.expected {
+            subscription.forget(*event_id);
+        }
+    }
+}
+
+/// What a dispatch has led to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dispatched {
+    /// What was published.
+    pub published: Published,
+    /// What the handlers of this service emitted for it.
+    pub emitted: Vec<RecordedEvent>,
+}
+
+/// What was handled until a service was idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// How many entries of feeds and realtime events were looked at, those of other types included.
+    pub entries: usize,
+}
+
+/// A service that could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// An event could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// A handler failed again and again.
+    #[error(transparent)]
+    Handler(Arc<HandlerFailure>),
+    /// A feed could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service runs on its own.
+    #[error("the service runs already, so it is never idle; stop it first, or use `dispatch`")]
+    Running,
+    /// A part of the service ended by itself.
+    #[error("a part of the service ended by itself ({}); start the service again, nothing is lost", reason.as_deref().unwrap_or("without a reason"))]
+    TaskEnded {
+        /// What it said.
+        reason: Option<String>,
+    },
+    /// A handler did not finish in time.
+    #[error(
+        "a handler did not finish within {deadline:?} of the shutdown and was broken off; its event will be handled again"
+    )]
+    ShutdownDeadline {
+        /// The time it had.
+        deadline: Duration,
+    },
+}
+
+impl From<IdleError> for ServiceError {
+    fn from(error: IdleError) -> Self {
+        match error {
+            IdleError::Failed(failure) => ServiceError::Handler(failure),
+            IdleError::Read(error) => ServiceError::Read(error),
+            IdleError::Running | IdleError::Passed => ServiceError::Running,
+        }
+    }
+}
+
+/// Ready when the process is asked to stop: by Ctrl-C or, on Unix, by SIGTERM. Where the system does
+/// not allow to listen for these, it is never ready, and says so in the log.
+pub async fn shutdown_signal() {
+    let interrupted = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "Ctrl-C cannot be listened for");
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "SIGTERM cannot be listened for");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,314 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::graph::{BuildError, Graph, Mistake};
+use super::realtime_runner::RealtimeRunner;
+use super::{Inner, Service};
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, Ids};
+use crate::codec::Codec;
+use crate::dependencies::Dependencies;
+use crate::dispatcher::{Dispatcher, Retry, Route};
+use crate::event::{Category, Event};
+use crate::feed::Feed;
+use crate::handler::{HandlerDefinition, HandlerRegistration, Start};
+use crate::pattern::Pattern;
+use crate::publisher::{AggregateEvents, Publisher};
+use crate::store::{Backend, EventStore};
+use crate::subscription::Subscription;
+
+/// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
+/// once.
+pub struct ServiceBuilder {
+    name: String,
+    group: Option<String>,
+    backend: Option<Arc<dyn Backend>>,
+    dependencies: Dependencies,
+    handlers: Vec<HandlerDefinition>,
+    discovery: Discovery,
+    expected_handlers: Option<Vec<String>>,
+    published_elsewhere: Option<Vec<String>>,
+    aggregates: AggregateEvents,
+    clock: Clock,
+    ids: Ids,
+    retry: Retry,
+    shutdown_deadline: Duration,
+    mistakes: Vec<Mistake>,
+}
+
+/// Whether the handlers that are linked into the program are taken.
+#[derive(PartialEq)]
+enum Discovery {
+    On,
+    Off,
+}
+
+impl ServiceBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            group: None,
+            backend: None,
+            dependencies: Dependencies::default(),
+            handlers: Vec::new(),
+            discovery: Discovery::On,
+            expected_handlers: None,
+            published_elsewhere: None,
+            aggregates: AggregateEvents::default(),
+            clock: Clock::system(),
+            ids: Ids::random(),
+            retry: Retry::default(),
+            shutdown_deadline: Duration::from_secs(30),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// The store: [`MemoryStore`](crate::MemoryStore), or another. Needed.
+    pub fn store(self, store: impl Backend) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    pub(crate) fn shared_store(mut self, store: Arc<dyn Backend>) -> Self {
+        self.backend = Some(store);
+        self
+    }
+
+    /// Runs the handlers of this group instead of the one named as the service. Instances of a
+    /// group share its checkpoints.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Provides a dependency, which handlers find by its type. The store (`Arc<dyn EventStore>`),
+    /// the [`Publisher`], [`Repository`](crate::Repository) of any aggregate and the [`Clock`] are
+    /// there already.
+    pub fn provide<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        if !self.dependencies.insert(value) {
+            self.mistakes.push(Mistake::ProvidedTwice {
+                dependency: std::any::type_name::<T>(),
+            });
+        }
+        self
+    }
+
+    /// Adds a handler by hand.
+    pub fn handler(mut self, handler: HandlerDefinition) -> Self {
+        self.handlers.push(handler);
+        self
+    }
+
+    /// Leaves out the handlers that `#[event_handler]` reported: only those added by hand run.
+    pub fn without_discovered_handlers(mut self) -> Self {
+        self.discovery = Discovery::Off;
+        self
+    }
+
+    /// Makes it a mistake when the service has other handlers than these. A crate that nobody names
+    /// in code is not linked, and its handlers are not found: `use my_handlers as _;` links it.
+    pub fn expect_handlers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.expected_handlers = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Makes it a mistake when a handler reacts to a type that no handler of this service emits and
+    /// that is not listed here, as published by others (or by the service's own code).
+    pub fn expect_publishers<N: Into<String>>(
+        mut self,
+        published_elsewhere: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.published_elsewhere = Some(published_elsewhere.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Makes known that the events of `A` belong to an aggregate. Not needed where a handler has a
+    /// [`Repository`](crate::Repository) of it or emits [`To`](crate::To) it.
+    pub fn aggregate<A: Aggregate>(self) -> Self {
+        self.aggregates.add(A::TYPE, A::Event::DEFINITIONS);
+        self
+    }
+
+    /// Uses another clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Uses other ids for events.
+    pub fn ids(mut self, ids: Ids) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// How handlers that failed are called again.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long handlers may take to finish when the service is stopped; 30 s by default.
+    pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
+        self.shutdown_deadline = deadline;
+        self
+    }
+
+    /// Checks everything and makes the service. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`BuildError`] with all mistakes there are.
+    pub fn build(mut self) -> Result<Service, BuildError> {
+        let group = self.group.take().unwrap_or_else(|| self.name.clone());
+        let mut definitions = std::mem::take(&mut self.handlers);
+        if self.discovery == Discovery::On {
+            definitions.extend(HandlerRegistration::all());
+        }
+        definitions.retain(|handler| handler.group.as_ref().is_none_or(|own| *own == group));
+        // Equal names stay in the order of their files, so that reports are the same every time.
+        definitions.sort_by(|a, b| (&a.name, a.location).cmp(&(&b.name, b.location)));
+
+        let codec = Codec::new(self.clock.clone(), self.ids.clone()).with_source(&self.name);
+        let mut mistakes = std::mem::take(&mut self.mistakes);
+        let publisher = self.backend.clone().map(|backend| {
+            let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
+            let store: Arc<dyn EventStore> = backend;
+            self.dependencies.insert(store);
+            self.dependencies.insert(codec.clone());
+            self.dependencies.insert(self.clock.clone());
+            self.dependencies.insert(publisher.clone());
+            publisher
+        });
+
+        let graph = Graph {
+            definitions: &definitions,
+            dependencies: publisher.is_some().then_some(&self.dependencies),
+            aggregates: &self.aggregates,
+            expected_handlers: self.expected_handlers.as_deref(),
+            published_elsewhere: self.published_elsewhere.as_deref(),
+        };
+        let checked = graph.check();
+        mistakes.extend(checked.mistakes);
+        let (Some(backend), Some(publisher)) = (self.backend, publisher) else {
+            mistakes.insert(0, Mistake::NoStore);
+            return Err(BuildError::new(self.name, mistakes));
+        };
+        let mut routes = Vec::new();
+        for definition in &definitions {
+            // What is missing is among the mistakes already, with the handler's name.
+            if let Ok(handler) = definition.make(&self.dependencies) {
+                routes.push((
+                    definition,
+                    Route {
+                        name: definition.name.as_str().into(),
+                        patterns: patterns(definition),
+                        covers: definition.covers,
+                        emits: definition.emits.clone(),
+                        handler,
+                    },
+                ));
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(BuildError::new(self.name, mistakes));
+        }
+        for warning in &checked.warnings {
+            tracing::warn!(service = self.name, %warning);
+        }
+
+        let group: Arc<str> = group.into();
+        let dispatcher = |routes: Vec<Route>| Dispatcher {
+            group: Arc::clone(&group),
+            routes,
+            codec: codec.clone(),
+            publisher: publisher.clone(),
+            retry: self.retry,
+        };
+        let mut realtime = Vec::new();
+        let mut feeds: BTreeMap<Category, (Start, Vec<Route>)> = BTreeMap::new();
+        for (definition, route) in routes {
+            if definition.realtime {
+                realtime.push(route);
+                continue;
+            }
+            let mut by_category: BTreeMap<Category, Vec<Pattern>> = BTreeMap::new();
+            for pattern in &route.patterns {
+                if let Some(category) = pattern.category() {
+                    by_category
+                        .entry(category)
+                        .or_default()
+                        .push(pattern.clone());
+                }
+            }
+            for (category, patterns) in by_category {
+                let (_, routes) = feeds
+                    .entry(category)
+                    .or_insert_with(|| (definition.start, Vec::new()));
+                routes.push(Route {
+                    name: Arc::clone(&route.name),
+                    patterns,
+                    covers: route.covers,
+                    emits: route.emits.clone(),
+                    handler: Arc::clone(&route.handler),
+                });
+            }
+        }
+        let subscriptions = feeds
+            .into_iter()
+            .map(|(category, (start, routes))| {
+                let feed = Feed::new(
+                    Arc::clone(&backend),
+                    Arc::clone(&group),
+                    category.clone(),
+                    start,
+                );
+                Arc::new(Subscription::new(
+                    category,
+                    Arc::new(dispatcher(routes)),
+                    feed,
+                ))
+            })
+            .collect();
+        let realtime = (!realtime.is_empty()).then(|| {
+            Arc::new(RealtimeRunner::new(
+                Arc::clone(&backend),
+                dispatcher(realtime),
+            ))
+        });
+        Ok(Service {
+            inner: Arc::new(Inner {
+                name: self.name,
+                handlers: definitions
+                    .into_iter()
+                    .map(|handler| handler.name)
+                    .collect(),
+                warnings: checked.warnings,
+                backend,
+                codec: codec.clone(),
+                publisher: publisher.clone(),
+                aggregates: self.aggregates,
+                subscriptions,
+                realtime,
+                shutdown_deadline: self.shutdown_deadline,
+            }),
+        })
+    }
+}
+
+/// The patterns of a handler that are patterns: the others are among the mistakes.
+fn patterns(definition: &HandlerDefinition) -> Vec<Pattern> {
+    definition
+        .on
+        .iter()
+        .filter_map(|pattern| pattern.parse().ok())
+        .collect()
+}
+
+impl fmt::Debug for ServiceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceBuilder")
+            .field("name", &self.name)
+            .field("handlers", &self.handlers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! Runs the realtime handlers of a service.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::dispatcher::{Dispatcher, HandlerFailure, Patience, Undone};
+use crate::pattern::Pattern;
+use crate::realtime::{RealtimeItem, RealtimeSubscription};
+use crate::recorded::RecordedEvent;
+use crate::store::{Backend, StoreError};
+use crate::subscription::IdleError;
+
+/// How many events that were dispatched here are remembered until they arrive from outside.
+const EXPECTED: usize = 10_000;
+
+/// Listens for realtime events and hands them to the realtime handlers.
+pub(super) struct RealtimeRunner {
+    backend: Arc<dyn Backend>,
+    dispatcher: Dispatcher,
+    patterns: Vec<Pattern>,
+    subscription: tokio::sync::Mutex<Option<RealtimeSubscription>>,
+    /// Events that `dispatch` hands to the handlers itself: they must not run again when the
+    /// event arrives. Bounded, since a realtime event may never arrive.
+    expected: Mutex<VecDeque<Uuid>>,
+}
+
+impl RealtimeRunner {
+    pub(super) fn new(backend: Arc<dyn Backend>, dispatcher: Dispatcher) -> Self {
+        let mut patterns: Vec<_> = dispatcher
+            .routes
+            .iter()
+            .flat_map(|route| route.patterns.iter().cloned())
+            .collect();
+        patterns.sort();
+        patterns.dedup();
+        Self {
+            backend,
+            dispatcher,
+            patterns,
+            subscription: tokio::sync::Mutex::default(),
+            expected: Mutex::default(),
+        }
+    }
+
+    pub(super) fn takes(&self, event_type: &str) -> bool {
+        self.dispatcher.takes(event_type)
+    }
+
+    /// Listens from now on.
+    pub(super) async fn begin(&self) -> Result<(), StoreError> {
+        // Whoever holds it listens.
+        if let Ok(mut subscription) = self.subscription.try_lock()
+            && subscription.is_none()
+        {
+            *subscription = Some(self.backend.subscribe(&self.patterns).await?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn expect(&self, event_id: Uuid) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.len() == EXPECTED {
+            expected.pop_front();
+        }
+        expected.push_back(event_id);
+    }
+
+    fn was_dispatched(&self, event_id: Uuid) -> bool {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        match expected.iter().position(|id| *id == event_id) {
+            Some(index) => expected.remove(index).is_some(),
+            None => false,
+        }
+    }
+
+    pub(super) async fn handle(
+        &self,
+        event: &RecordedEvent,
+    ) -> Result<Vec<RecordedEvent>, Arc<HandlerFailure>> {
+        match self.dispatcher.dispatch(event, Patience::Bounded).await {
+            Ok(emitted) => Ok(emitted),
+            Err(Undone::Failed(failure)) => Err(failure),
+            Err(Undone::Stopped) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn run(&self, mut stop: watch::Receiver<bool>) {
+        let mut subscription = self.subscription.lock().await;
+        while !*stop.borrow() {
+            let Some(listening) = subscription.as_mut() else {
+                match self.backend.subscribe(&self.patterns).await {
+                    Ok(listening) => *subscription = Some(listening),
+                    // The store has tried for as long as it may: this is its pace.
+                    Err(error) => tracing::error!(%error, "realtime events cannot be listened for"),
+                }
+                continue;
+            };
+            let item = tokio::select! {
+                item = listening.next() => item,
+                _ = stop.wait_for(|stopped| *stopped) => break,
+            };
+            match item {
+                Some(item) => {
+                    if let Err(failure) = self.take(item).await {
+                        tracing::error!(%failure, "a realtime event was given up");
+                    }
+                }
+                None => *subscription = None,
+            }
+        }
+    }
+
+    /// Handles what has been sent by now. Gives the number of events.
+    pub(super) async fn run_until_idle(&self) -> Result<usize, IdleError> {
+        let items = {
+            let mut subscription = self
+                .subscription
+                .try_lock()
+                .map_err(|_| IdleError::Running)?;
+            match subscription.as_mut() {
+                Some(listening) => listening.drain().await.map_err(|source| {
+                    IdleError::Read(
+                        StoreError::Refused {
+                            operation: "listen",
+                            source,
+                        }
+                        .into(),
+                    )
+                })?,
+                None => Vec::new(),
+            }
+        };
+        let mut handled = 0;
+        for item in items {
+            handled += self.take(item).await.map_err(IdleError::Failed)?;
+        }
+        Ok(handled)
+    }
+
+    async fn take(&self, item: RealtimeItem) -> Result<usize, Arc<HandlerFailure>> {
+        match item {
+            RealtimeItem::Event(event) => {
+                if !self.was_dispatched(event.metadata().event_id) {
+                    self.handle(&event).await?;
+                }
+                Ok(1)
+            }
+            RealtimeItem::Missed { channel, count } => {
+                tracing::warn!(channel, count, "realtime events were missed");
+                Ok(0)
+            }
+        }
+    }
+}

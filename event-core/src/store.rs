@@ -1,0 +1,259 @@
+//! Stores: where events are appended and read.
+
+mod append;
+mod error;
+mod limits;
+mod memory;
+mod versions;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use append::{Append, Appended, AppendedEvent, Expected, Target};
+pub use error::{AppendError, ReadError, StoreError};
+pub use limits::Limits;
+pub use memory::MemoryStore;
+pub use versions::{Direction, Versions};
+
+use crate::codec::CodecError;
+use crate::codec::history::HistoryEntry;
+use crate::event::Category;
+use crate::realtime::Realtime;
+use crate::recorded::{AggregateId, Position, RecordedEvent};
+
+/// Appends events and reads them: by aggregate, or by category in the order of their feed.
+///
+/// # Contract
+/// What a store must do is written as tests in [`testing::store_contract`](crate::testing); every
+/// store runs them.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::{Append, Category, Codec, Expected, Versions};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("sdlc.project.opened")]
+/// # struct Opened { name: String }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let gothic = AggregateId::new(Category::new("sdlc")?, "project", "gothic")?;
+/// let opened = Codec::default().encode(&Opened { name: "Gothic".into() })?;
+///
+/// store.append(&Append::to(gothic.clone(), Expected::NoStream, vec![opened])).await?;
+///
+/// let history = store.read_aggregate(&gothic, &Versions::all()).await?;
+/// assert_eq!(history[0].event_type(), "sdlc.project.opened");
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Stores all events of `append`, or none.
+    ///
+    /// It may be repeated blindly: an event whose id is stored already, at the version where it
+    /// would be stored now, is a success. So a reply that was lost is no write that was lost.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing is written then, but for [`AppendError::NotReplicated`], and for
+    /// [`AppendError::Store`], after which it is not known.
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
+
+    /// Hands the events of an aggregate to `visit`, in the order asked for, until it breaks off.
+    /// This is what loads use: an entry is decoded straight from what the store holds.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] where the aggregate has no events at all.
+    async fn replay(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+        visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), ReadError>;
+
+    /// Reads events of an aggregate, with their metadata.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] where the aggregate has no events at all; [`ReadError::Codec`] where
+    /// one is not in the stored form.
+    async fn read_aggregate(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut events = Vec::new();
+        let mut failure = None;
+        self.replay(
+            aggregate,
+            versions,
+            &mut |entry| match entry.to_recorded(aggregate) {
+                Ok(event) => {
+                    events.push(event);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )
+        .await?;
+        match failure {
+            None => Ok(events),
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads at most `limit` entries of a feed that lie after `after`; none where there are none.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    async fn read_feed(
+        &self,
+        category: &Category,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError>;
+
+    /// Reads a feed from after `after` on, and then follows it.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    async fn follow(
+        &self,
+        category: &Category,
+        after: Position,
+    ) -> Result<Box<dyn FeedReader>, ReadError>;
+
+    /// The position of the newest entry of a feed; [`Position::START`] where there is none.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    async fn head(&self, category: &Category) -> Result<Position, ReadError>;
+}
+
+/// Follows a feed. Made by [`EventStore::follow`].
+#[async_trait]
+pub trait FeedReader: Send {
+    /// The next entries of the feed, at least one and at most `limit`; waits for the first.
+    ///
+    /// It may be dropped while it waits: nothing is lost, the next call begins where this one did.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store has not answered for longer than it may.
+    async fn next_batch(&mut self, limit: usize) -> Result<Vec<FeedEntry>, ReadError>;
+}
+
+/// What lies at one position of a feed.
+#[derive(Debug)]
+pub enum FeedEntry {
+    /// An event.
+    Event(RecordedEvent),
+    /// Something that is no event in the stored form. It must not stop a reader.
+    Undecodable {
+        /// Where it lies.
+        position: Position,
+        /// What is wrong with it.
+        error: CodecError,
+    },
+}
+
+impl FeedEntry {
+    /// Where it lies.
+    pub fn position(&self) -> Position {
+        match self {
+            FeedEntry::Event(event) => event.position(),
+            FeedEntry::Undecodable { position, .. } => *position,
+        }
+    }
+
+    /// The event, or what is wrong with the entry.
+    ///
+    /// # Errors
+    /// [`CodecError`] of an entry that is no event.
+    pub fn into_event(self) -> Result<RecordedEvent, CodecError> {
+        match self {
+            FeedEntry::Event(event) => Ok(event),
+            FeedEntry::Undecodable { error, .. } => Err(error),
+        }
+    }
+}
+
+/// Remembers how far each group has handled each feed.
+#[async_trait]
+pub trait Checkpoints: Send + Sync + 'static {
+    /// The position up to which `group` has handled the feed of `category`; `None` where it has
+    /// never said.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn load_checkpoint(
+        &self,
+        group: &str,
+        category: &Category,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// Remembers that `group` has handled the feed of `category` up to and with `position`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn save_checkpoint(
+        &self,
+        group: &str,
+        category: &Category,
+        position: Position,
+    ) -> Result<(), StoreError>;
+}
+
+/// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
+/// the three traits has this one.
+pub trait Backend: EventStore + Checkpoints + Realtime {}
+
+impl<T: EventStore + Checkpoints + Realtime> Backend for T {}
+
+#[async_trait]
+impl<T: EventStore + ?Sized> EventStore for Arc<T> {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        (**self).append(append).await
+    }
+
+    async fn replay(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+        visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), ReadError> {
+        (**self).replay(aggregate, versions, visit).await
+    }
+
+    async fn read_aggregate(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        (**self).read_aggregate(aggregate, versions).await
+    }
+
+    async fn read_feed(
+        &self,
+        category: &Category,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        (**self).read_feed(category, after, limit).await
+    }
+
+    async fn follow(
+        &self,
+        category: &Category,
+        after: Position,
+    ) -> Result<Box<dyn FeedReader>, ReadError> {
+        (**self).follow(category, after).await
+    }
+
+    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
+        (**self).head(category).await
+    }
+}

@@ -1,0 +1,146 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::BoxError;
+use crate::codec::CodecError;
+use crate::recorded::{AggregateId, Version};
+use crate::store::Expected;
+
+/// An append that was refused, or whose end is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The aggregate is not at the version that was expected: somebody else was faster. Load it
+    /// again and decide anew.
+    #[error(
+        "aggregate `{aggregate}` is at version {actual}, and {expected} was expected; load it again and decide anew"
+    )]
+    Conflict {
+        /// The aggregate.
+        aggregate: AggregateId,
+        /// What was expected.
+        expected: Expected,
+        /// What it is at; 0 where it has no events.
+        actual: Version,
+    },
+    /// There is nothing to append.
+    #[error("an append needs at least one event; leave it out where there is none")]
+    NoEvents,
+    /// More events than one append may have.
+    #[error("an append of {count} events; at most {limit} are allowed, so split it")]
+    TooManyEvents {
+        /// Their number.
+        count: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// A payload is too large.
+    #[error(
+        "the payload of `{event_type}` has {bytes} bytes; at most {limit} are allowed, so keep large things elsewhere and name them in the event"
+    )]
+    PayloadTooLarge {
+        /// The event's type.
+        event_type: String,
+        /// Its size.
+        bytes: usize,
+        /// The largest there may be.
+        limit: usize,
+    },
+    /// The metadata of an event is too large.
+    #[error("the metadata of `{event_type}` has {bytes} bytes; at most {limit} are allowed")]
+    MetadataTooLarge {
+        /// The event's type.
+        event_type: String,
+        /// Its size.
+        bytes: usize,
+        /// The largest there may be.
+        limit: usize,
+    },
+    /// An event is not of the category that it is appended to.
+    #[error("`{event_type}` does not belong in the feed of `{category}`; append it to its own")]
+    OtherCategory {
+        /// The event's type.
+        event_type: String,
+        /// The category of the append.
+        category: String,
+    },
+    /// Events that are sent by Pub/Sub are not stored.
+    #[error("`{event_type}` is a realtime event, which is kept nowhere; publish it instead")]
+    NotStored {
+        /// The event's type.
+        event_type: String,
+    },
+    /// Two events of the append have the same id.
+    #[error("two events of one append have the id {event_id}; give each its own")]
+    RepeatedId {
+        /// The id.
+        event_id: Uuid,
+    },
+    /// Only an aggregate has a version to expect.
+    #[error("{expected} was expected of the feed of `{category}`; only an aggregate has a version")]
+    ExpectedOfFeed {
+        /// The category.
+        category: String,
+        /// What was expected.
+        expected: Expected,
+    },
+    /// Something is not, or cannot become, the stored form.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// It is stored, but fewer replicas than promised have it. Appending the same again is safe.
+    #[error(
+        "stored, but only {reached} of {wanted} replicas have confirmed it; append the same events again, which stores nothing twice"
+    )]
+    NotReplicated {
+        /// How many replicas must have it.
+        wanted: u32,
+        /// How many have confirmed it.
+        reached: u32,
+    },
+    /// The store does not answer, and whether the events are stored is not known. Appending the
+    /// same again is safe.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A read that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The aggregate has no events.
+    #[error("there is no aggregate `{aggregate}`")]
+    NotFound {
+        /// The aggregate.
+        aggregate: AggregateId,
+    },
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The store does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It has not answered for as long as the caller may wait.
+    #[error(
+        "the store has not answered for {waited:?} ({operation}); see whether it runs and can be reached"
+    )]
+    Unavailable {
+        /// What was asked.
+        operation: &'static str,
+        /// How long.
+        waited: Duration,
+        /// The last thing that went wrong.
+        source: BoxError,
+    },
+    /// It answers that it will not, and asking again would not help.
+    #[error("the store refuses ({operation})")]
+    Refused {
+        /// What was asked.
+        operation: &'static str,
+        /// Its answer.
+        source: BoxError,
+    },
+}

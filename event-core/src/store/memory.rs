@@ -1,0 +1,483 @@
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::codec::entry::{self, EntryFields};
+use crate::codec::history::{self, HistoryEntry};
+use crate::codec::{CodecError, NewEvent};
+use crate::event::Category;
+use crate::pattern::Pattern;
+use crate::realtime::{
+    AlwaysFlushed, DEFAULT_CAPACITY, Realtime, RealtimePublisher, RealtimeSink,
+    RealtimeSubscription,
+};
+use crate::recorded::{AggregateId, Position, Version};
+use crate::store::{
+    Append, AppendError, Appended, AppendedEvent, Checkpoints, Direction, EventStore, FeedEntry,
+    FeedReader, Limits, ReadError, StoreError, Target, Versions,
+};
+
+/// How long the ids of events are remembered.
+const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
+
+/// Keeps everything in memory, with the semantics of the Redis store down to conflicts, limits and
+/// entries of foreign writers. For tests and for trying things; clones share what is stored.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    content: Arc<Mutex<Content>>,
+    limits: Limits,
+    clock: Clock,
+    publish_on_commit: HashSet<Category>,
+}
+
+#[derive(Default)]
+struct Content {
+    feeds: HashMap<Category, Feed>,
+    checkpoints: HashMap<(String, Category), Position>,
+    subscribers: Vec<Subscriber>,
+    publisher: RealtimePublisher,
+}
+
+struct Subscriber {
+    patterns: Vec<Pattern>,
+    sink: RealtimeSink,
+}
+
+struct Feed {
+    entries: Vec<(Position, EntryFields<'static>)>,
+    histories: HashMap<AggregateId, Vec<Element>>,
+    remembered: RememberedIds,
+    head: watch::Sender<Position>,
+}
+
+struct Element {
+    event_id: Uuid,
+    position: Position,
+    json: String,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            histories: HashMap::new(),
+            remembered: RememberedIds::default(),
+            head: watch::Sender::new(Position::START),
+        }
+    }
+}
+
+/// The ids of the newest events of a feed, bounded in number and time.
+#[derive(Default)]
+struct RememberedIds {
+    found: HashMap<Uuid, AppendedEvent>,
+    order: VecDeque<(DateTime<Utc>, Uuid)>,
+}
+
+impl RememberedIds {
+    fn remember(&mut self, now: DateTime<Utc>, id: Uuid, event: AppendedEvent, most: usize) {
+        self.found.insert(id, event);
+        self.order.push_back((now, id));
+        while let Some((since, oldest)) = self.order.front()
+            && (self.order.len() > most || now - since > REMEMBERED_FOR)
+        {
+            self.found.remove(oldest);
+            self.order.pop_front();
+        }
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses other limits.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Uses another clock for positions.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sends each event of a category by Pub/Sub, too, when it is stored.
+    pub fn publish_on_commit(mut self, category: Category) -> Self {
+        self.publish_on_commit.insert(category);
+        self
+    }
+
+    /// Adds an entry to a feed as a program of another kind would: any fields, unchecked.
+    pub fn append_foreign(&self, category: &Category, fields: &[(&str, &str)]) -> Position {
+        let mut entry = EntryFields::default();
+        for (name, value) in fields {
+            let value = Some(Cow::Owned(value.as_bytes().to_vec()));
+            match *name {
+                "type" => entry.event_type = value,
+                "payload" => entry.payload = value,
+                "aggregate" => entry.aggregate = value,
+                "metadata" => entry.metadata = value,
+                // A reader passes over fields that it does not know.
+                _ => {}
+            }
+        }
+        let mut content = self.content();
+        let feed = content.feed(category);
+        let position = feed.next_position(&self.clock);
+        feed.entries.push((position, entry));
+        feed.head.send_replace(position);
+        position
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // No code below panics while it holds the lock with something half done.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Content {
+    fn feed(&mut self, category: &Category) -> &mut Feed {
+        self.feeds.entry(category.clone()).or_default()
+    }
+
+    fn deliver(&mut self, event: &NewEvent) -> Result<(), CodecError> {
+        let message = self.publisher.encode(event)?;
+        self.subscribers.retain(|s| !s.sink.is_closed());
+        for subscriber in &self.subscribers {
+            if subscriber
+                .patterns
+                .iter()
+                .any(|pattern| pattern.matches(event.event_type()))
+            {
+                subscriber
+                    .sink
+                    .deliver(event.event_type(), message.as_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Feed {
+    fn next_position(&self, clock: &Clock) -> Position {
+        let now = u64::try_from(clock.now().timestamp_millis()).unwrap_or_default();
+        let last = *self.head.borrow();
+        if now > last.milliseconds() {
+            Position::new(now, 0)
+        } else {
+            Position::new(last.milliseconds(), last.sequence() + 1)
+        }
+    }
+
+    fn read(&self, category: &Category, after: Position, limit: usize) -> Vec<FeedEntry> {
+        let start = self
+            .entries
+            .partition_point(|(position, _)| *position <= after);
+        self.entries[start..]
+            .iter()
+            .take(limit)
+            .map(
+                |(position, fields)| match entry::decode(category, *position, fields) {
+                    Ok(event) => FeedEntry::Event(event),
+                    Err(error) => FeedEntry::Undecodable {
+                        position: *position,
+                        error,
+                    },
+                },
+            )
+            .collect()
+    }
+
+    /// What is stored already of an append that is repeated: for each event its place, if any.
+    fn repeated(
+        &self,
+        append: &Append,
+        version: Version,
+    ) -> Result<Vec<Option<AppendedEvent>>, AppendError> {
+        let events = append.events();
+        let conflict = |aggregate: &AggregateId| AppendError::Conflict {
+            aggregate: aggregate.clone(),
+            expected: append.expected(),
+            actual: version,
+        };
+        if let (Some(aggregate), Some(expected)) = (append.aggregate(), append.expected().exact()) {
+            if expected == version {
+                return Ok(vec![None; events.len()]);
+            }
+            let stored: &[Element] = self.histories.get(aggregate).map_or(&[], Vec::as_slice);
+            let from = usize::try_from(expected)
+                .unwrap_or(usize::MAX)
+                .min(stored.len());
+            let found: Vec<_> = stored[from..]
+                .iter()
+                .zip(events)
+                .enumerate()
+                .take_while(|(_, (element, event))| element.event_id == event.metadata().event_id)
+                .map(|(index, (element, _))| {
+                    Some(AppendedEvent {
+                        position: element.position,
+                        version: expected + index as u64 + 1,
+                        repeated: true,
+                    })
+                })
+                .collect();
+            return if found.len() == events.len() {
+                Ok(found)
+            } else {
+                Err(conflict(aggregate))
+            };
+        }
+        if let Some(aggregate) = append.aggregate()
+            && !append.expected().accepts(version)
+        {
+            return Err(conflict(aggregate));
+        }
+        Ok(events
+            .iter()
+            .map(|event| {
+                let found = self.remembered.found.get(&event.metadata().event_id)?;
+                Some(AppendedEvent {
+                    repeated: true,
+                    ..*found
+                })
+            })
+            .collect())
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        let metadata = append.check(&self.limits)?;
+        let head = match append.aggregate() {
+            Some(aggregate) => Some(entry::encode_aggregate_head(aggregate)?),
+            None => None,
+        };
+        let tails = append
+            .events()
+            .iter()
+            .map(history::encode_tail)
+            .collect::<Result<Vec<_>, _>>()?;
+
+        // Everything that can fail has been tried before the first write below.
+        let mut content = self.content();
+        let feed = content.feed(append.target().category());
+        let mut version = append
+            .aggregate()
+            .and_then(|aggregate| feed.histories.get(aggregate))
+            .map_or(0, |elements| elements.len() as Version);
+        let repeated = feed.repeated(append, version)?;
+
+        let mut appended = Appended::default();
+        let mut fresh = Vec::new();
+        for (((event, metadata), tail), repeated) in append
+            .events()
+            .iter()
+            .zip(metadata)
+            .zip(tails)
+            .zip(repeated)
+        {
+            if let Some(found) = repeated {
+                appended.events.push(found);
+                continue;
+            }
+            let position = feed.next_position(&self.clock);
+            let bytes = |text: &str| Some(Cow::Owned(text.as_bytes().to_vec()));
+            let mut fields = EntryFields {
+                event_type: bytes(event.event_type()),
+                payload: bytes(event.payload()),
+                aggregate: None,
+                metadata: bytes(&metadata),
+            };
+            let event_id = event.metadata().event_id;
+            if let (Target::Aggregate(aggregate), Some(head)) = (append.target(), &head) {
+                version += 1;
+                fields.aggregate = bytes(&format!("{head}{version}}}"));
+                feed.histories
+                    .entry(aggregate.clone())
+                    .or_default()
+                    .push(Element {
+                        event_id,
+                        position,
+                        json: history::encode(event, version, position, &tail),
+                    });
+            }
+            feed.entries.push((position, fields));
+            feed.head.send_replace(position);
+            let stored = AppendedEvent {
+                position,
+                version: if head.is_some() { version } else { 0 },
+                repeated: false,
+            };
+            if append.aggregate().is_none() || append.expected().exact().is_none() {
+                let most = self.limits.remembered_ids;
+                feed.remembered
+                    .remember(self.clock.now(), event_id, stored, most);
+            }
+            appended.events.push(stored);
+            fresh.push(event);
+        }
+        if self.publish_on_commit.contains(append.target().category()) {
+            for event in fresh {
+                content.deliver(event)?;
+            }
+        }
+        Ok(appended)
+    }
+
+    async fn replay(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+        visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), ReadError> {
+        let content = self.content();
+        let elements = content
+            .feeds
+            .get(aggregate.category())
+            .and_then(|feed| feed.histories.get(aggregate))
+            .ok_or_else(|| ReadError::NotFound {
+                aggregate: aggregate.clone(),
+            })?;
+        let Some((low, high)) = versions.within(elements.len() as Version) else {
+            return Ok(());
+        };
+        let index = |version: Version| usize::try_from(version).unwrap_or(usize::MAX);
+        let chosen = elements[index(low) - 1..index(high)].iter();
+        let mut visit = |element: &Element| visit(HistoryEntry::new(element.json.as_bytes()));
+        // Broken off or come to the end: both are what the caller wanted.
+        let _ = match versions.direction() {
+            Direction::Forwards => chosen.into_iter().try_for_each(&mut visit),
+            Direction::Backwards => chosen.rev().try_for_each(&mut visit),
+        };
+        Ok(())
+    }
+
+    async fn read_feed(
+        &self,
+        category: &Category,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        let content = self.content();
+        Ok(content
+            .feeds
+            .get(category)
+            .map_or_else(Vec::new, |feed| feed.read(category, after, limit)))
+    }
+
+    async fn follow(
+        &self,
+        category: &Category,
+        after: Position,
+    ) -> Result<Box<dyn FeedReader>, ReadError> {
+        let head = self.content().feed(category).head.subscribe();
+        Ok(Box::new(MemoryFeedReader {
+            store: self.clone(),
+            category: category.clone(),
+            after,
+            head,
+        }))
+    }
+
+    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
+        let content = self.content();
+        Ok(content
+            .feeds
+            .get(category)
+            .map_or(Position::START, |feed| *feed.head.borrow()))
+    }
+}
+
+struct MemoryFeedReader {
+    store: MemoryStore,
+    category: Category,
+    after: Position,
+    head: watch::Receiver<Position>,
+}
+
+#[async_trait]
+impl FeedReader for MemoryFeedReader {
+    async fn next_batch(&mut self, limit: usize) -> Result<Vec<FeedEntry>, ReadError> {
+        let after = self.after;
+        // The sender lives in the store, which this reader keeps: it cannot close.
+        let _ = self.head.wait_for(|head| *head > after).await;
+        let entries = self
+            .store
+            .read_feed(&self.category, after, limit.max(1))
+            .await?;
+        if let Some(last) = entries.last() {
+            self.after = last.position();
+        }
+        Ok(entries)
+    }
+}
+
+#[async_trait]
+impl Checkpoints for MemoryStore {
+    async fn load_checkpoint(
+        &self,
+        group: &str,
+        category: &Category,
+    ) -> Result<Option<Position>, StoreError> {
+        let key = (group.to_owned(), category.clone());
+        Ok(self.content().checkpoints.get(&key).copied())
+    }
+
+    async fn save_checkpoint(
+        &self,
+        group: &str,
+        category: &Category,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let key = (group.to_owned(), category.clone());
+        self.content().checkpoints.insert(key, position);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Realtime for MemoryStore {
+    async fn publish_realtime(&self, events: &[NewEvent]) -> Result<(), StoreError> {
+        let mut content = self.content();
+        for event in events {
+            content
+                .deliver(event)
+                .map_err(|error| StoreError::Refused {
+                    operation: "publish",
+                    source: Box::new(error),
+                })?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, patterns: &[Pattern]) -> Result<RealtimeSubscription, StoreError> {
+        let (sink, subscription) =
+            RealtimeSubscription::channel(DEFAULT_CAPACITY, Box::new(AlwaysFlushed), Box::new(()));
+        self.content().subscribers.push(Subscriber {
+            patterns: patterns.to_vec(),
+            sink,
+        });
+        Ok(subscription)
+    }
+}

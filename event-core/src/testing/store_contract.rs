@@ -1,0 +1,340 @@
+//! The contract of stores, as tests: what every store must do, written once, so that each store
+//! runs the same suite with one macro call.
+//!
+//! Each rule is one function, whose first sentence is the rule; [`store_contract_tests!`] makes a
+//! test of each.
+//!
+//! | module | its rules |
+//! |---|---|
+//! | [`append`] | expected versions, aggregates apart, all or nothing, writers that race |
+//! | [`repetition`] | an append that is sent again stores nothing twice |
+//! | [`limits`] | what is refused before anything is written |
+//! | [`round_trip`] | what is read is what was written |
+//! | [`read`] | histories: bounds, order, reads beside writers |
+//! | [`feed`] | feeds: order, positions, bounds |
+//! | [`foreign`] | entries that other programs wrote |
+//! | [`follow`] | followers: old, then new, nothing twice and nothing left out |
+//! | [`checkpoint`] | how far a group has come |
+//! | [`realtime`] | events that are sent and not kept |
+//! | [`repository`] | loads and commands on top of the store |
+//!
+//! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
+//! finds, or because nothing has come for 30 seconds.
+//!
+//! ```
+//! use event_core::testing::store_contract::StoreHarness;
+//! use event_core::{Category, Limits, MemoryStore, Position};
+//!
+//! struct Memory;
+//!
+//! impl StoreHarness for Memory {
+//!     type Store = MemoryStore;
+//!
+//!     async fn store(&self, limits: Limits) -> MemoryStore {
+//!         MemoryStore::new().with_limits(limits)
+//!     }
+//!
+//!     async fn append_foreign(
+//!         &self,
+//!         store: &MemoryStore,
+//!         category: &Category,
+//!         fields: &[(&str, &str)],
+//!     ) -> Position {
+//!         store.append_foreign(category, fields)
+//!     }
+//! }
+//!
+//! event_core::store_contract_tests!(Memory);
+//! # fn main() {}
+//! ```
+//!
+//! [`store_contract_tests!`]: crate::store_contract_tests
+
+// A contract suite is test code: a broken rule is reported by a panic that names it.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod bank;
+mod steps;
+
+pub mod append;
+pub mod repetition;
+
+pub mod limits;
+
+pub mod round_trip;
+
+pub mod read;
+
+pub mod feed;
+pub mod foreign;
+
+pub mod follow;
+
+pub mod checkpoint;
+
+pub mod realtime;
+
+pub mod repository;
+
+use std::time::Duration;
+
+use crate::event::Category;
+use crate::recorded::Position;
+use crate::store::{Backend, Limits};
+
+/// Gives the suite its stores. It lives as long as one test, so it may hold a server that ends with
+/// it.
+pub trait StoreHarness: Send + Sync + 'static {
+    /// The store under test.
+    type Store: Backend + Clone;
+
+    /// A fresh and empty store with these limits, that shares nothing with any other.
+    fn store(&self, limits: Limits) -> impl Future<Output = Self::Store> + Send;
+
+    /// Another client of what `store` holds, as another process would have it. A store that lives
+    /// in one process alone keeps the default: a clone.
+    fn other_client(&self, store: &Self::Store) -> impl Future<Output = Self::Store> + Send {
+        let clone = store.clone();
+        async { clone }
+    }
+
+    /// Adds an entry to a feed as a program of another kind would: these fields in this order, not
+    /// checked and not completed. Says where it lies.
+    fn append_foreign(
+        &self,
+        store: &Self::Store,
+        category: &Category,
+        fields: &[(&str, &str)],
+    ) -> impl Future<Output = Position> + Send;
+}
+
+/// How long a rule may take.
+const LONGEST_RULE: Duration = Duration::from_secs(120);
+
+/// Runs one rule, and fails it where it does not come to an end.
+#[doc(hidden)]
+pub async fn run_rule(rule: impl Future<Output = ()>) {
+    if tokio::time::timeout(LONGEST_RULE, rule).await.is_err() {
+        panic!("the rule has not come to an end in {LONGEST_RULE:?}: the store has stopped answering");
+    }
+}
+
+/// Makes a test of every rule of the [contract of stores](crate::testing::store_contract).
+///
+/// It takes an expression for the [`StoreHarness`](crate::testing::store_contract::StoreHarness),
+/// which each test evaluates anew and which may `.await`. The tests lie in one module for each part
+/// of the contract, so they are called `append::any_is_accepted_at_0_1_and_3_events` and so on.
+///
+/// The crate that calls it needs `tokio` with the features `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! store_contract_tests {
+    ($harness:expr $(,)?) => {
+        $crate::store_contract_tests! { @rules $harness;
+            append {
+                any_is_accepted_at_0_1_and_3_events
+                any_is_accepted_three_times
+                no_stream_is_accepted_once
+                exists_is_refused_on_a_missing_aggregate
+                exact_is_refused_on_a_missing_aggregate
+                exact_0_is_accepted_on_a_missing_aggregate
+                after_3_events_only_exact_3_is_accepted
+                an_append_says_where_its_events_lie
+                one_id_under_two_types_is_two_aggregates
+                one_id_in_two_categories_is_two_aggregates
+                an_id_may_be_any_text
+                events_of_a_feed_belong_to_no_aggregate
+                ten_events_of_one_append_are_read_two_by_two
+                an_append_of_several_is_all_or_nothing
+                of_ten_writers_at_one_version_one_wins
+                of_ten_writers_of_a_new_aggregate_one_wins
+                writers_at_any_version_lose_nothing
+                appends_of_1000_events_do_not_interleave
+                another_client_goes_on_where_one_stopped
+            }
+            repetition {
+                an_exact_append_sent_again_is_stored_once
+                an_exact_append_is_found_behind_newer_events
+                a_no_stream_append_sent_again_is_stored_once
+                an_append_to_any_version_sent_again_is_stored_once
+                an_append_to_an_existing_aggregate_sent_again_is_stored_once
+                an_append_to_a_feed_sent_again_is_stored_once
+                an_append_sent_ten_times_at_once_is_stored_once
+                an_append_is_recognised_by_another_client
+                what_was_stored_first_stays
+                a_partly_repeated_append_to_any_version_stores_the_rest
+                a_partly_repeated_append_to_a_feed_stores_the_rest
+                a_partly_repeated_exact_append_is_a_conflict
+                another_id_at_an_old_version_is_a_conflict
+                an_id_is_one_event_in_each_category
+                as_many_ids_are_remembered_as_the_limit_says
+                a_refused_append_leaves_no_trace_of_its_ids
+            }
+            limits {
+                an_append_of_nothing_is_refused
+                an_event_of_another_category_keeps_all_out
+                a_realtime_event_keeps_all_out
+                an_id_given_twice_keeps_all_out
+                an_oversized_payload_keeps_all_out
+                oversized_metadata_keeps_all_out
+                too_many_events_are_refused
+                what_is_just_within_the_limits_is_stored
+            }
+            round_trip {
+                metadata_survives
+                metadata_of_a_feed_event_survives
+                plain_metadata_survives
+                times_are_kept_to_the_microsecond
+                payloads_survive_byte_for_byte
+                a_large_payload_survives
+                typed_events_survive
+                history_and_feed_tell_the_same
+            }
+            read {
+                an_unknown_aggregate_is_not_found
+                an_aggregate_is_unknown_beside_events_of_others
+                reading_begins_at_a_version
+                reading_ends_at_a_version
+                equal_bounds_read_one_event
+                crossed_bounds_read_nothing
+                bounds_beyond_the_history_read_nothing
+                limit_0_reads_nothing
+                a_limit_bounds_the_number
+                backwards_is_the_newest_first
+                backwards_keeps_to_bounds_and_limit
+                last_is_the_newest_alone
+                a_replay_ends_where_it_is_broken_off
+                a_read_beside_writers_sees_a_prefix
+                what_the_feed_shows_the_history_has
+            }
+            feed {
+                an_unknown_feed_is_empty
+                a_feed_has_the_order_of_appends
+                positions_grow
+                head_is_the_newest_position
+                reading_goes_on_after_a_position
+                a_feed_limit_bounds_the_number
+                feed_limit_0_reads_nothing
+                a_feed_holds_all_aggregates_of_its_category
+                a_feed_holds_no_other_category
+                concurrent_appends_keep_each_aggregate_in_order
+                a_feed_read_beside_writers_sees_a_prefix
+            }
+            foreign {
+                type_and_payload_are_enough
+                a_type_may_lack_its_category
+                unknown_fields_are_passed_over
+                an_aggregate_without_metadata_is_read
+                foreign_metadata_is_kept
+                a_foreign_id_that_is_no_uuid_is_an_identity
+                a_foreign_entry_is_the_same_at_every_reading
+                an_entry_that_is_no_event_stops_no_reader
+                appends_go_on_behind_a_foreign_entry
+            }
+            follow {
+                a_follower_waits_for_the_first_entry
+                a_follower_gets_old_then_new
+                a_follower_begins_after_its_position
+                a_batch_has_at_least_one_and_at_most_limit_entries
+                there_is_no_gap_and_nothing_twice_at_the_seam
+                a_follower_beside_concurrent_appends_gets_each_once
+                a_wait_may_be_dropped
+                a_follower_may_be_dropped_and_reopened
+                two_followers_each_get_everything
+                a_follower_sees_what_another_client_appends
+                another_category_wakes_nobody
+                a_follower_goes_past_what_is_no_event
+            }
+            checkpoint {
+                there_is_none_before_it_is_saved
+                what_was_saved_is_loaded
+                the_newest_checkpoint_counts
+                the_start_is_a_checkpoint
+                each_group_has_its_own
+                each_category_has_its_own
+                a_checkpoint_adds_nothing_to_the_feed
+                a_checkpoint_is_known_to_another_client
+            }
+            realtime {
+                an_exact_pattern_hears_its_type_alone
+                a_pattern_hears_every_type_it_matches
+                a_star_hears_every_category
+                several_patterns_hear_what_any_of_them_matches
+                overlapping_patterns_hear_an_event_once
+                events_of_a_type_arrive_in_order
+                a_realtime_event_survives
+                every_subscriber_hears_everything
+                another_client_hears_what_one_sends
+                what_was_sent_before_is_not_heard
+                what_did_not_fit_is_counted
+                realtime_events_are_not_stored
+                nothing_is_heard_after_drop
+            }
+            repository {
+                loading_an_unknown_aggregate_is_not_found
+                loading_replays_every_event
+                loading_at_a_version_stops_there
+                loading_at_a_time_stops_there
+                a_command_appends_what_it_leads_to
+                a_command_that_leads_to_nothing_appends_nothing
+                a_refused_command_appends_nothing
+                of_64_commands_at_once_each_counts
+            }
+        }
+    };
+    (@rules $harness:expr; $($module:ident { $($rule:ident)* })*) => {
+        $(
+            mod $module {
+                // The harness may be named by an import of the module around this one.
+                #[allow(unused_imports)]
+                use super::*;
+
+                $(
+                    #[::tokio::test(flavor = "multi_thread")]
+                    async fn $rule() {
+                        let harness = $harness;
+                        $crate::testing::store_contract::run_rule(
+                            $crate::testing::store_contract::$module::$rule(&harness),
+                        )
+                        .await;
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// The macro cannot find the rules by itself, so one may be forgotten.
+    #[test]
+    fn the_macro_names_every_rule() {
+        let (list, _) = include_str!("store_contract.rs")
+            .split_once("(@rules $harness:expr; $(")
+            .unwrap();
+        for (module, text) in [
+            ("append", include_str!("store_contract/append.rs")),
+            ("repetition", include_str!("store_contract/repetition.rs")),
+            ("limits", include_str!("store_contract/limits.rs")),
+            ("round_trip", include_str!("store_contract/round_trip.rs")),
+            ("read", include_str!("store_contract/read.rs")),
+            ("feed", include_str!("store_contract/feed.rs")),
+            ("foreign", include_str!("store_contract/foreign.rs")),
+            ("follow", include_str!("store_contract/follow.rs")),
+            ("checkpoint", include_str!("store_contract/checkpoint.rs")),
+            ("realtime", include_str!("store_contract/realtime.rs")),
+            ("repository", include_str!("store_contract/repository.rs")),
+        ] {
+            let (_, rules) = list
+                .split_once(&format!("            {module} {{\n"))
+                .unwrap();
+            let (rules, _) = rules.split_once('}').unwrap();
+            let listed: Vec<_> = rules.split_whitespace().collect();
+            let written: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn "))
+                .map(|line| line.split('<').next().unwrap())
+                .collect();
+            assert_eq!(listed, written, "{module}");
+        }
+    }
+}

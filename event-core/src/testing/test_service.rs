@@ -1,0 +1,193 @@
+use chrono::{DateTime, Utc};
+use tokio::sync::Mutex;
+
+use crate::BoxError;
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, Ids};
+use crate::emit::Emit;
+use crate::event::{Category, Event};
+use crate::publisher::Published;
+use crate::realtime::{Realtime, RealtimeItem, RealtimeSubscription};
+use crate::recorded::{Position, RecordedEvent};
+use crate::repository::Repository;
+use crate::service::{Dispatched, Handled, Service, ServiceBuilder, ServiceError};
+use crate::store::{EventStore, FeedEntry, MemoryStore};
+
+/// When every test begins: 2026-01-01T00:00:00Z.
+const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0) {
+    Some(time) => time,
+    None => DateTime::UNIX_EPOCH,
+};
+
+/// A service in a test: on a memory store of its own, with a clock that stands still until it is
+/// moved, and ids that count from 1.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::testing::TestService;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { commits: u32 }
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+/// # #[event("repository.analyzed")]
+/// # struct RepositoryAnalyzed { findings: u32 }
+/// #[event_handler(on = "github.push", emits = "repository.analyzed")]
+/// async fn analyze(push: GithubPush) -> RepositoryAnalyzed {
+///     RepositoryAnalyzed { findings: push.commits }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let test = TestService::start(Service::builder("repo-agent")).await?;
+/// test.publish(GithubPush { commits: 3 }).await?;
+/// test.run_until_idle().await?;
+/// assert_eq!(test.emitted::<RepositoryAnalyzed>().await?, [RepositoryAnalyzed { findings: 3 }]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TestService {
+    service: Service,
+    store: MemoryStore,
+    clock: Clock,
+    realtime: Mutex<Heard>,
+}
+
+/// Every realtime event since the start.
+struct Heard {
+    subscription: RealtimeSubscription,
+    events: Vec<RecordedEvent>,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.events.fmt(f)
+    }
+}
+
+impl TestService {
+    /// Builds the service on a memory store, with a clock and ids of the test's own.
+    ///
+    /// # Errors
+    /// [`BuildError`](crate::BuildError) with all mistakes there are.
+    pub async fn start(builder: ServiceBuilder) -> Result<Self, BoxError> {
+        let clock = Clock::standing_at(BEGINNING);
+        let store = MemoryStore::new().with_clock(clock.clone());
+        let service = builder
+            .store(store.clone())
+            .clock(clock.clone())
+            .ids(Ids::counting())
+            .build()?;
+        let subscription = store.subscribe(&["*".parse()?]).await?;
+        Ok(Self {
+            service,
+            store,
+            clock,
+            realtime: Mutex::new(Heard {
+                subscription,
+                events: Vec::new(),
+            }),
+        })
+    }
+
+    /// The service.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    /// Its clock, to be moved.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A repository on its store.
+    pub fn repository<A: Aggregate>(&self) -> Repository<A> {
+        self.service.repository()
+    }
+
+    /// As [`Service::publish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish(&self, events: impl Emit) -> Result<Published, ServiceError> {
+        self.service.publish(events).await
+    }
+
+    /// As [`Service::dispatch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dispatch(&self, events: impl Emit) -> Result<Dispatched, ServiceError> {
+        self.service.dispatch(events).await
+    }
+
+    /// As [`Service::run_until_idle`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_until_idle(&self) -> Result<Handled, ServiceError> {
+        self.service.run_until_idle().await
+    }
+
+    /// Everything of type `E` that was recorded or sent, oldest first; stored events before realtime
+    /// ones.
+    ///
+    /// # Errors
+    /// Where something does not fit `E`.
+    pub async fn recorded<E: Event>(&self) -> Result<Vec<E>, BoxError> {
+        self.matching(|_| true).await
+    }
+
+    /// What of type `E` was made while an event was handled: emitted by a handler, or by a command
+    /// that it executed.
+    ///
+    /// # Errors
+    /// Where something does not fit `E`.
+    pub async fn emitted<E: Event>(&self) -> Result<Vec<E>, BoxError> {
+        self.matching(|event| event.metadata().causation_id.is_some())
+            .await
+    }
+
+    async fn matching<E: Event>(
+        &self,
+        wanted: impl Fn(&RecordedEvent) -> bool,
+    ) -> Result<Vec<E>, BoxError> {
+        let mut events = Vec::new();
+        let mut categories: Vec<Category> = E::DEFINITIONS
+            .iter()
+            .map(|definition| definition.category())
+            .collect();
+        categories.sort();
+        categories.dedup();
+        for category in &categories {
+            let entries = self
+                .store
+                .read_feed(category, Position::START, usize::MAX)
+                .await?;
+            events.extend(entries.into_iter().filter_map(|entry| match entry {
+                FeedEntry::Event(event) => Some(event),
+                FeedEntry::Undecodable { .. } => None,
+            }));
+        }
+        let mut heard = self.realtime.lock().await;
+        let new = heard.subscription.drain().await?;
+        heard
+            .events
+            .extend(new.into_iter().filter_map(|item| match item {
+                RealtimeItem::Event(event) => Some(event),
+                RealtimeItem::Missed { .. } => None,
+            }));
+        events.extend(heard.events.iter().cloned());
+        let mut typed = Vec::new();
+        for event in events.iter().filter(|event| wanted(event)) {
+            typed.extend(event.view::<E>()?);
+        }
+        Ok(typed)
+    }
+}

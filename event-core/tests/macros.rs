@@ -1,0 +1,10 @@
+//! Every accepted spelling of `#[derive(Event)]` and `#[event_handler]`, compiled and run.
+
+#[path = "macros/dependents.rs"]
+mod dependents;
+#[path = "macros/events.rs"]
+mod events;
+#[path = "macros/functions.rs"]
+mod functions;
+#[path = "macros/methods.rs"]
+mod methods;

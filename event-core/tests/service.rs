@@ -1,0 +1,14 @@
+//! Services: built, checked and run on the memory store.
+
+#[path = "service/build.rs"]
+mod build;
+#[path = "service/deliver.rs"]
+mod deliver;
+#[path = "service/dispatch.rs"]
+mod dispatch;
+#[path = "service/events.rs"]
+mod events;
+#[path = "service/flow.rs"]
+mod flow;
+#[path = "service/realtime.rs"]
+mod realtime;

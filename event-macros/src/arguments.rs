@@ -1,0 +1,257 @@
+//! Arguments: what stands between the parentheses of an attribute.
+//!
+//! They are split without regard to which of them are known, so that one mistake does not hide the
+//! next one.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, LitStr, Meta, Path, Token};
+
+use crate::errors::Errors;
+use crate::names::{listed, nearest};
+
+/// One argument of an attribute.
+pub(crate) enum Argument {
+    /// A string: `"github.push"`.
+    Text(LitStr),
+    /// A name with or without a value: `realtime`, `key = repository`, `tag("type")`.
+    Named(Named),
+    /// Anything else.
+    Other(TokenStream),
+}
+
+/// An argument that has a name.
+pub(crate) struct Named {
+    /// The name, which may be a keyword such as `crate`.
+    pub(crate) name: Ident,
+    /// What follows it.
+    pub(crate) value: Value,
+}
+
+/// What follows the name of an argument.
+pub(crate) enum Value {
+    /// Nothing: `realtime`.
+    None,
+    /// `= …`, with at least one token.
+    Assigned(TokenStream),
+    /// `= ` and nothing, or something other than `=`.
+    Malformed(TokenStream),
+}
+
+impl Argument {
+    /// Splits at the commas.
+    pub(crate) fn list(tokens: TokenStream, errors: &mut Errors) -> Vec<Argument> {
+        let mut pieces = vec![TokenStream::new()];
+        for token in tokens {
+            match token {
+                TokenTree::Punct(comma) if comma.as_char() == ',' => {
+                    if pieces.last().is_some_and(TokenStream::is_empty) {
+                        errors.at(&comma, "there is nothing before this comma; remove it");
+                    }
+                    pieces.push(TokenStream::new());
+                }
+                other => pieces.extend_last(other),
+            }
+        }
+        pieces
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .filter_map(|piece| match syn::parse2(piece) {
+                Ok(argument) => Some(argument),
+                Err(error) => {
+                    errors.add(error);
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// The arguments of `#[name(…)]`. `#[name]` has none, and `#[name = …]` is refused.
+    pub(crate) fn of(attribute: &Attribute, errors: &mut Errors) -> Vec<Argument> {
+        match &attribute.meta {
+            Meta::Path(_) => Vec::new(),
+            Meta::List(list) => Self::list(list.tokens.clone(), errors),
+            Meta::NameValue(pair) => {
+                let path = text(&pair.path);
+                let value = text(&pair.value);
+                errors.at(pair, format!("write parentheses: `#[{path}({value})]`"));
+                Vec::new()
+            }
+        }
+    }
+}
+
+trait ExtendLast {
+    fn extend_last(&mut self, token: TokenTree);
+}
+
+impl ExtendLast for Vec<TokenStream> {
+    fn extend_last(&mut self, token: TokenTree) {
+        if let Some(last) = self.last_mut() {
+            last.extend([token]);
+        }
+    }
+}
+
+impl Parse for Argument {
+    // "github.push"
+    // realtime
+    // key = repository
+    // tag(…)                  (only to be refused, or of serde)
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let whole = input.fork();
+        if input.peek(LitStr) {
+            let text = input.parse()?;
+            if input.is_empty() {
+                return Ok(Argument::Text(text));
+            }
+        } else if input.peek(Ident::peek_any) {
+            let name = input.call(Ident::parse_any)?;
+            if input.is_empty() {
+                let value = Value::None;
+                return Ok(Argument::Named(Named { name, value }));
+            }
+            if input.peek(Token![=]) && !input.peek(Token![==]) {
+                let equals: Token![=] = input.parse()?;
+                let tokens: TokenStream = input.parse()?;
+                let value = if tokens.is_empty() {
+                    Value::Malformed(equals.into_token_stream())
+                } else {
+                    Value::Assigned(tokens)
+                };
+                return Ok(Argument::Named(Named { name, value }));
+            }
+            if input.peek(syn::token::Paren) {
+                let tokens: TokenStream = input.parse()?;
+                let value = Value::Malformed(tokens);
+                return Ok(Argument::Named(Named { name, value }));
+            }
+        }
+        input.parse::<TokenStream>()?;
+        whole.parse().map(Argument::Other)
+    }
+}
+
+impl Named {
+    /// Reads an option without a value, such as `realtime`.
+    pub(crate) fn flag(&self, errors: &mut Errors) {
+        if let Value::Assigned(value) | Value::Malformed(value) = &self.value {
+            let name = &self.name;
+            errors.at(
+                quote!(#name #value),
+                format!("`{name}` takes no value; write `{name}` alone, or leave it away"),
+            );
+        }
+    }
+
+    /// Reads the value as `T`, or says what to write: `key = field`.
+    pub(crate) fn value<T: Parse>(&self, example: &str, errors: &mut Errors) -> Option<T> {
+        let name = &self.name;
+        let say = format!("write `{name} = {example}`");
+        match &self.value {
+            Value::None => errors.at(name, format!("`{name}` needs a value; {say}")),
+            Value::Malformed(rest) => {
+                errors.at(quote!(#name #rest), format!("`{name}` needs a value; {say}"));
+            }
+            Value::Assigned(tokens) => match syn::parse2(tokens.clone()) {
+                Ok(value) => return Some(value),
+                Err(_) => errors.at(
+                    tokens,
+                    format!("`{}` is no value for `{name}`; {say}", text(tokens)),
+                ),
+            },
+        }
+        None
+    }
+
+    /// All of it, for messages.
+    pub(crate) fn tokens(&self) -> TokenStream {
+        let name = &self.name;
+        match &self.value {
+            Value::None => quote!(#name),
+            Value::Assigned(value) => quote!(#name = #value),
+            Value::Malformed(rest) => quote!(#name #rest),
+        }
+    }
+
+    /// Refuses an option that is not among `known`.
+    pub(crate) fn unknown(&self, known: &[&str], errors: &mut Errors) {
+        let name = self.name.unraw().to_string();
+        let there_are = match known {
+            [one] => format!("the only one here is `{one}`"),
+            many => format!("there are {}", listed(many)),
+        };
+        let meant = match nearest(&name, known) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => String::new(),
+        };
+        errors.at(&self.name, format!("unknown option `{name}`: {there_are}{meant}"));
+    }
+}
+
+/// Which options were written already.
+#[derive(Default)]
+pub(crate) struct Seen(Vec<Ident>);
+
+impl Seen {
+    /// Whether it is the first of its name; another one is refused.
+    pub(crate) fn first(&mut self, named: &Named, errors: &mut Errors) -> bool {
+        let name = &named.name;
+        if self.0.contains(name) {
+            errors.at(name, format!("`{name}` is given twice; remove one of them"));
+            return false;
+        }
+        self.0.push(name.clone());
+        true
+    }
+}
+
+/// The path of event-core where nobody gives another one.
+pub(crate) fn default_core() -> Path {
+    let span = Span::call_site();
+    let core = Ident::new("event_core", span);
+    syn::parse_quote!(::#core)
+}
+
+/// Tokens as a reader would write them: `Result<Option<Analyzed>, Error>`.
+pub(crate) fn text(tokens: &impl ToTokens) -> String {
+    let mut text = String::new();
+    append(tokens.to_token_stream(), &mut text);
+    text.trim_end().to_owned()
+}
+
+fn append(tokens: TokenStream, text: &mut String) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    proc_macro2::Delimiter::Parenthesis => ("(", ")"),
+                    proc_macro2::Delimiter::Brace => ("{", "}"),
+                    proc_macro2::Delimiter::Bracket => ("[", "]"),
+                    proc_macro2::Delimiter::None => ("", ""),
+                };
+                text.push_str(open);
+                append(group.stream(), text);
+                text.push_str(close);
+            }
+            TokenTree::Punct(punct) => {
+                match punct.as_char() {
+                    '+' | '=' => text.push_str(" "),
+                    _ => {}
+                }
+                text.push(punct.as_char());
+                if matches!(punct.as_char(), ',' | '+' | '=') {
+                    text.push(' ');
+                }
+            }
+            word => {
+                if text.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    text.push(' ');
+                }
+                text.push_str(&word.to_string());
+            }
+        }
+    }
+}

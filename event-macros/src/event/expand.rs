@@ -1,0 +1,127 @@
+//! The code that is generated for an event.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::model::{EventItem, EventType, Name, Shape};
+
+/// The implementation of `Event`, and the registration.
+pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
+    let (ident, core) = (item.ident, &item.core);
+    let types = match &item.shape {
+        Shape::Struct(one) => std::slice::from_ref(one),
+        Shape::Enum(variants) => variants,
+        Shape::Union(_) => &[],
+    };
+    let definitions = types
+        .iter()
+        .enumerate()
+        .map(|(index, one)| definition(item, index, one));
+    let which = which(item, types);
+    let key = key(item, types);
+    quote! {
+        const _: () = {
+            use #core as __event_core;
+
+            #[automatically_derived]
+            impl __event_core::Event for #ident {
+                const DEFINITIONS: &'static [__event_core::EventDefinition] = &[#(#definitions),*];
+
+                fn definition(&self) -> &'static __event_core::EventDefinition {
+                    &<Self as __event_core::Event>::DEFINITIONS[#which]
+                }
+
+                #key
+            }
+
+            __event_core::__private::inventory::submit! {
+                __event_core::EventRegistration::new(
+                    ::core::stringify!(#ident),
+                    <#ident as __event_core::Event>::DEFINITIONS,
+                )
+            }
+        };
+    }
+}
+
+fn definition(item: &EventItem<'_>, index: usize, one: &EventType<'_>) -> TokenStream {
+    let name = match &one.name {
+        Name::Given(name) => quote!(#name),
+        Name::Missing | Name::Reported => quote!(""),
+    };
+    let realtime = one.realtime.then(|| quote!(.realtime()));
+    let variant = matches!(item.shape, Shape::Enum(_)).then(|| {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        quote!(.variant(#index))
+    });
+    quote!(__event_core::EventDefinition::new(#name) #realtime #variant)
+}
+
+/// The index of the value's type among the definitions.
+fn which(item: &EventItem<'_>, types: &[EventType<'_>]) -> TokenStream {
+    if let Shape::Struct(_) = item.shape {
+        return quote!(0);
+    }
+    let arms = types.iter().enumerate().map(|(index, one)| {
+        let variant = one.ident;
+        quote!(Self::#variant { .. } => #index)
+    });
+    quote!(match self { #(#arms,)* })
+}
+
+/// The method `key`, where there is one.
+fn key(item: &EventItem<'_>, types: &[EventType<'_>]) -> Option<TokenStream> {
+    let arms: Vec<_> = types
+        .iter()
+        .filter_map(|one| {
+            let key = one.key.as_ref()?;
+            let path = match item.shape {
+                Shape::Enum(_) => {
+                    let variant = one.ident;
+                    quote!(Self::#variant)
+                }
+                Shape::Struct(_) | Shape::Union(_) => quote!(Self),
+            };
+            let member = &key.member;
+            // A field that cannot be written as text is reported where it is chosen.
+            let text = quote_spanned!(key.span()=> ::std::string::ToString::to_string(__key));
+            Some(quote!(#path { #member: __key, .. } => ::core::option::Option::Some(#text)))
+        })
+        .collect();
+    if arms.is_empty() {
+        return None;
+    }
+    let rest = (arms.len() < types.len()).then(|| quote!(_ => ::core::option::Option::None,));
+    Some(quote! {
+        fn key(&self) -> ::core::option::Option<::std::string::String> {
+            match self {
+                #(#arms,)*
+                #rest
+            }
+        }
+    })
+}
+
+/// An event without types, for a type with mistakes.
+pub(super) fn fallback(item: &EventItem<'_>) -> TokenStream {
+    // Serde's own derives fail on a union, and their bounds on a generic type are not known here.
+    if matches!(item.shape, Shape::Union(_)) || !item.generics.params.is_empty() {
+        return TokenStream::new();
+    }
+    let (ident, core) = (item.ident, &item.core);
+    quote! {
+        const _: () = {
+            use #core as __event_core;
+
+            #[automatically_derived]
+            impl __event_core::Event for #ident {
+                const DEFINITIONS: &'static [__event_core::EventDefinition] = &[];
+
+                fn definition(&self) -> &'static __event_core::EventDefinition {
+                    ::core::unreachable!()
+                }
+            }
+        };
+    }
+}

@@ -1,0 +1,117 @@
+//! `#[event_handler]`, `#[on]` and `#[emits]`.
+
+mod check;
+mod dependent;
+mod expand;
+mod method;
+mod options;
+mod parameter;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{ImplItem, Item, ItemFn, ItemImpl, Type};
+
+use crate::arguments::text;
+use crate::errors::Errors;
+use method::Method;
+use options::{Options, Target};
+
+/// Expands `#[event_handler(…)]`. What it stands on is always kept, so that nothing that uses it
+/// fails after a mistake.
+pub(crate) fn event_handler(arguments: TokenStream, input: TokenStream) -> TokenStream {
+    let item = match syn::parse2::<Item>(input.clone()) {
+        Ok(item) => item,
+        Err(error) => {
+            let error = error.into_compile_error();
+            return quote!(#input #error);
+        }
+    };
+    let mut errors = Errors::default();
+    let expanded = match item {
+        Item::Struct(item) => dependent::expand(arguments, &item, &mut errors),
+        Item::Impl(item) => on_impl(arguments, item, &mut errors),
+        Item::Fn(item) => on_fn(arguments, item, &mut errors),
+        other => {
+            errors.at(
+                proc_macro2::Ident::new("event_handler", proc_macro2::Span::call_site()),
+                "`#[event_handler]` goes on a struct, on its `impl` block, or on an `async fn`; \
+                 move it there",
+            );
+            other.into_token_stream()
+        }
+    };
+    let errors = errors.into_tokens();
+    quote!(#expanded #errors)
+}
+
+/// Expands `#[on]` and `#[emits]` where no `#[event_handler]` has taken them.
+pub(crate) fn misplaced(attribute: &str, input: &TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    errors.at(
+        proc_macro2::Ident::new(attribute, proc_macro2::Span::call_site()),
+        format!(
+            "`#[{attribute}]` belongs on a method of an `impl` block with `#[event_handler]`, or \
+             below `#[event_handler]` on an `async fn`"
+        ),
+    );
+    let errors = errors.into_tokens();
+    quote!(#input #errors)
+}
+
+/// An `impl` block: each method with `#[on]` becomes a handler.
+fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> TokenStream {
+    let options = Options::parse(arguments, &Target::Impl, errors);
+    check::check_impl(&item, &options, errors);
+    let owner = (*item.self_ty).clone();
+    let owner_name = owner_name(&owner, errors);
+    let mut handlers = Vec::new();
+    let mut any = false;
+    for item in &mut item.items {
+        let ImplItem::Fn(function) = item else { continue };
+        let before = errors.count();
+        let attributes = method::Attributes::take(&mut function.attrs, &options.core, errors);
+        if !attributes.is_handler() {
+            continue;
+        }
+        any = true;
+        let name = format!("{owner_name}::{}", function.sig.ident);
+        let method = Method::parse(name, Some(&owner), function, attributes, errors);
+        check::check_method(&method, &options, errors);
+        handlers.push(expand::expand(&method, &options, errors.count() == before));
+    }
+    if !any {
+        errors.at(
+            &owner,
+            format!(
+                "no method here is a handler; write `#[on(\"…\")]` above one, or remove \
+                 `#[event_handler]` from this `impl {}`",
+                text(&owner)
+            ),
+        );
+    }
+    // A block with a mistake in its head has no handlers.
+    quote!(#item #(#handlers)*)
+}
+
+/// An `async fn`, which is a handler without dependencies.
+fn on_fn(arguments: TokenStream, mut item: ItemFn, errors: &mut Errors) -> TokenStream {
+    let mut options = Options::parse(arguments, &Target::Function, errors);
+    let mut attributes = method::Attributes::take(&mut item.attrs, &options.core, errors);
+    attributes.add(&mut options);
+    let name = item.sig.ident.to_string();
+    let method = Method::of_function(name, &item, attributes, errors);
+    check::check_function(&method, &options, errors);
+    check::check_method(&method, &options, errors);
+    let handler = expand::expand(&method, &options, errors.count() == 0);
+    quote!(#item #handler)
+}
+
+fn owner_name(owner: &Type, errors: &mut Errors) -> String {
+    if let Type::Path(path) = owner
+        && let Some(last) = path.path.segments.last()
+    {
+        return last.ident.to_string();
+    }
+    errors.at(owner, "handlers are methods of a struct; write `impl` and its name");
+    String::new()
+}

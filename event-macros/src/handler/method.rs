@@ -1,0 +1,247 @@
+//! A handler as it was written: a method or a function, with its `#[on]` and `#[emits]`.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Attribute, ImplItemFn, ItemFn, LitStr, Path, Receiver, ReturnType, Signature, Type};
+
+use super::options::Options;
+use super::parameter::{EventParameter, Parameter};
+use crate::arguments::{Argument, text};
+use crate::errors::Errors;
+
+/// A method or a function that is to be a handler.
+pub(super) struct Method<'a> {
+    /// `Struct::method`, or the name of the function.
+    pub(super) name: String,
+    /// The struct, or `None` for a function.
+    pub(super) owner: Option<&'a Type>,
+    /// Its head.
+    pub(super) signature: &'a Signature,
+    /// Its `#[cfg(…)]`: where it is not there, it is no handler.
+    pub(super) cfgs: Vec<&'a Attribute>,
+    /// `self`, in whatever form.
+    pub(super) receiver: Option<&'a Receiver>,
+    /// Everything else that it takes.
+    pub(super) parameters: Vec<Parameter>,
+    /// What it returns, without `Self`; `()` where nothing is written.
+    pub(super) output: Type,
+    /// The strings of `#[on]` and `#[emits]`.
+    pub(super) attributes: Attributes,
+}
+
+/// The strings of all `#[on]` and `#[emits]` of one handler.
+#[derive(Default)]
+pub(super) struct Attributes {
+    /// The patterns that it reacts to.
+    pub(super) on: Vec<LitStr>,
+    /// The event types that it emits.
+    pub(super) emits: Vec<LitStr>,
+    /// Whether there is an `#[on]`, even if its content was refused.
+    pub(super) has_on: bool,
+    /// The first `#[emits]`.
+    pub(super) first_emits: Option<Attribute>,
+}
+
+impl<'a> Method<'a> {
+    pub(super) fn parse(
+        name: String,
+        owner: Option<&'a Type>,
+        function: &'a ImplItemFn,
+        attributes: Attributes,
+        errors: &mut Errors,
+    ) -> Self {
+        Self::new(name, owner, &function.sig, &function.attrs, attributes, errors)
+    }
+
+    pub(super) fn of_function(
+        name: String,
+        function: &'a ItemFn,
+        attributes: Attributes,
+        errors: &mut Errors,
+    ) -> Self {
+        Self::new(name, None, &function.sig, &function.attrs, attributes, errors)
+    }
+
+    fn new(
+        name: String,
+        owner: Option<&'a Type>,
+        signature: &'a Signature,
+        kept: &'a [Attribute],
+        attributes: Attributes,
+        errors: &mut Errors,
+    ) -> Self {
+        let mut receiver = None;
+        let mut parameters = Vec::new();
+        for input in &signature.inputs {
+            match input {
+                syn::FnArg::Receiver(found) => receiver = Some(found),
+                syn::FnArg::Typed(typed) => {
+                    let ty = without_self(&typed.ty, owner);
+                    parameters.push(Parameter::parse(ty, errors));
+                }
+            }
+        }
+        let output = match &signature.output {
+            ReturnType::Default => syn::parse_quote!(()),
+            ReturnType::Type(_, ty) => without_self(ty, owner),
+        };
+        Self {
+            name,
+            owner,
+            signature,
+            cfgs: kept.iter().filter(|a| a.path().is_ident("cfg")).collect(),
+            receiver,
+            parameters,
+            output,
+            attributes,
+        }
+    }
+
+    /// The events among its parameters; there must be one.
+    pub(super) fn events(&self) -> impl Iterator<Item = &EventParameter> {
+        self.parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Event(event) => Some(event),
+            Parameter::Context(_) | Parameter::Refused => None,
+        })
+    }
+
+    /// The `impl` in what it returns, if there is one.
+    pub(super) fn open_output(&self) -> Option<TokenTree> {
+        find_impl(self.output.to_token_stream())
+    }
+
+    /// What it returns, in words: the `T` of `Result<T, E>`.
+    pub(super) fn output_text(&self) -> String {
+        text(success_of(&self.output))
+    }
+
+    /// Whether it is plain to see that it returns nothing.
+    pub(super) fn returns_nothing(&self) -> bool {
+        matches!(success_of(&self.output), Type::Tuple(tuple) if tuple.elems.is_empty())
+    }
+}
+
+/// The `T` of `Result<T, E>`, or the type itself.
+fn success_of(output: &Type) -> &Type {
+    if let Type::Path(path) = output
+        && let Some(last) = path.path.segments.last()
+        && last.ident == "Result"
+        && let syn::PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let Some(syn::GenericArgument::Type(success)) = arguments.args.first()
+    {
+        return success;
+    }
+    output
+}
+
+/// The type with the struct's name in place of `Self`, since it is used outside of the block.
+fn without_self(ty: &Type, owner: Option<&Type>) -> Type {
+    let Some(owner) = owner else { return ty.clone() };
+    let tokens = replace_self(ty.to_token_stream(), &owner.to_token_stream());
+    syn::parse2(tokens).unwrap_or_else(|_| ty.clone())
+}
+
+fn replace_self(tokens: TokenStream, owner: &TokenStream) -> TokenStream {
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Ident(ident) if ident == "Self" => owner.clone(),
+            TokenTree::Group(group) => {
+                let inner = replace_self(group.stream(), owner);
+                let mut replaced = proc_macro2::Group::new(group.delimiter(), inner);
+                replaced.set_span(group.span());
+                TokenTree::Group(replaced).into()
+            }
+            other => other.into(),
+        })
+        .collect()
+}
+
+fn find_impl(tokens: TokenStream) -> Option<TokenTree> {
+    tokens.into_iter().find_map(|token| match token {
+        TokenTree::Ident(ref ident) if ident == "impl" => Some(token),
+        TokenTree::Group(group) => find_impl(group.stream()),
+        _ => None,
+    })
+}
+
+impl Attributes {
+    // #[on("github.push")]
+    // #[on("github.push", "github.pr.*")]
+    // #[emits("repository.analyzed")]
+    // #[emits("repository.analyzed", "repository.failed")]
+    // Each of them any number of times; `#[event_core::on(…)]` is the same.
+    pub(super) fn take(from: &mut Vec<Attribute>, core: &Path, errors: &mut Errors) -> Self {
+        let mut found = Self::default();
+        from.retain(|attribute| {
+            if is(attribute, "on", core) {
+                found.has_on = true;
+                let texts = strings("on", "github.push", attribute, errors);
+                found.on.extend(texts);
+            } else if is(attribute, "emits", core) {
+                found.first_emits.get_or_insert_with(|| attribute.clone());
+                let texts = strings("emits", "repository.analyzed", attribute, errors);
+                found.emits.extend(texts);
+            } else {
+                return true;
+            }
+            false
+        });
+        found
+    }
+
+    /// Whether the method asks to be a handler.
+    pub(super) fn is_handler(&self) -> bool {
+        self.has_on || self.first_emits.is_some()
+    }
+
+    /// Whether it says that something is emitted.
+    pub(super) fn emits_anything(&self) -> bool {
+        self.first_emits.is_some() || !self.emits.is_empty()
+    }
+
+    /// Adds what a function says in the options of `#[event_handler]`.
+    pub(super) fn add(&mut self, options: &mut Options) {
+        self.has_on |= options.on_reported || !options.on.is_empty();
+        self.on.splice(0..0, options.on.drain(..));
+        self.emits.splice(0..0, options.emits.drain(..));
+    }
+}
+
+/// Whether an attribute is `#[name]` of event-core.
+fn is(attribute: &Attribute, name: &str, core: &Path) -> bool {
+    let path = attribute.path();
+    if path.is_ident(name) {
+        return true;
+    }
+    let mut from_last = path.segments.iter().rev().map(|segment| &segment.ident);
+    from_last.next().is_some_and(|last| last == name)
+        && from_last.next().is_some_and(|parent| {
+            parent == "event_core" || core.segments.last().is_some_and(|core| core.ident == *parent)
+        })
+}
+
+/// The strings between the parentheses.
+fn strings(name: &str, example: &str, attribute: &Attribute, errors: &mut Errors) -> Vec<LitStr> {
+    let before = errors.count();
+    let say = format!("write `#[{name}(\"{example}\")]`");
+    let arguments = Argument::of(attribute, errors);
+    if arguments.is_empty() && errors.count() == before {
+        errors.at(attribute, format!("`#[{name}]` names no event type; {say}"));
+    }
+    arguments
+        .into_iter()
+        .filter_map(|argument| {
+            let tokens = match argument {
+                Argument::Text(text) => return Some(text),
+                Argument::Named(named) => named.tokens(),
+                Argument::Other(tokens) => tokens,
+            };
+            errors.at(
+                &tokens,
+                format!("`{}` is no string; {say}", text(&tokens)),
+            );
+            None
+        })
+        .collect()
+}

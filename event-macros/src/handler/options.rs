@@ -1,0 +1,184 @@
+//! The options of `#[event_handler(…)]`.
+
+use proc_macro2::{Ident, TokenStream};
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{LitStr, Path, Token, bracketed, token};
+
+use crate::arguments::{Argument, Named, Seen, default_core, text};
+use crate::errors::Errors;
+
+/// What was written between the parentheses.
+pub(super) struct Options {
+    /// The path of event-core.
+    pub(super) core: Path,
+    /// The group that the handlers run in.
+    pub(super) group: Option<LitStr>,
+    /// Where the group begins to read, and the whole option for messages.
+    pub(super) start: Option<(Start, TokenStream)>,
+    /// The word `realtime`.
+    pub(super) realtime: Option<Ident>,
+    /// The patterns of a function.
+    pub(super) on: Vec<LitStr>,
+    /// The emitted types of a function.
+    pub(super) emits: Vec<LitStr>,
+    /// Whether something in the place of `on` was reported already.
+    pub(super) on_reported: bool,
+}
+
+/// Where a group begins to read.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    Beginning,
+    Now,
+}
+
+/// What the attribute stands on.
+pub(super) enum Target {
+    Struct,
+    Impl,
+    Function,
+}
+
+impl Target {
+    fn options(&self) -> &'static [&'static str] {
+        match self {
+            Target::Struct => &["crate"],
+            Target::Impl => &["group", "realtime", "start", "crate"],
+            Target::Function => &["on", "emits", "group", "realtime", "start", "crate"],
+        }
+    }
+}
+
+impl Options {
+    // On a struct:
+    //   #[event_handler]
+    //   #[event_handler(crate = my::event_core)]
+    // On an impl block:
+    //   #[event_handler(group = "repo-agent", start = now)]
+    //   #[event_handler(start = beginning)]
+    //   #[event_handler(realtime)]
+    // On a function: the same, and
+    //   #[event_handler(on = "github.push", emits = "repository.analyzed")]
+    //   #[event_handler(on = ["github.push", "github.pr.*"], emits = [])]
+    pub(super) fn parse(tokens: TokenStream, target: &Target, errors: &mut Errors) -> Self {
+        let mut options = Self {
+            core: default_core(),
+            group: None,
+            start: None,
+            realtime: None,
+            on: Vec::new(),
+            emits: Vec::new(),
+            on_reported: false,
+        };
+        let mut seen = Seen::default();
+        for argument in Argument::list(tokens, errors) {
+            match argument {
+                Argument::Named(named) => options.option(&named, target, &mut seen, errors),
+                Argument::Text(literal) => options.unnamed(&literal, target, errors),
+                Argument::Other(tokens) => errors.at(
+                    &tokens,
+                    format!(
+                        "`{}` is no option; write options as `name` or `name = value`",
+                        text(&tokens)
+                    ),
+                ),
+            }
+        }
+        options
+    }
+
+    fn option(&mut self, named: &Named, target: &Target, seen: &mut Seen, errors: &mut Errors) {
+        let name = named.name.to_string();
+        let known = target.options();
+        match (name.as_str(), target) {
+            ("on" | "emits", Target::Impl) => errors.at(
+                &named.name,
+                format!("`{name}` belongs to one handler; write `#[{name}(\"…\")]` above a method"),
+            ),
+            (option, Target::Struct)
+                if Target::Function.options().contains(&option) && !known.contains(&option) =>
+            {
+                errors.at(
+                    &named.name,
+                    format!(
+                        "`{name}` belongs to handlers; write it at `#[event_handler]` on the \
+                         `impl` block"
+                    ),
+                );
+            }
+            (option, _) if !known.contains(&option) => named.unknown(known, errors),
+            _ if !seen.first(named, errors) => {}
+            ("crate", _) => {
+                if let Some(core) = named.value("path::to::event_core", errors) {
+                    self.core = core;
+                }
+            }
+            ("group", _) => self.group = named.value("\"name\"", errors),
+            ("start", _) => {
+                self.start = named
+                    .value("now` or `start = beginning", errors)
+                    .map(|start| (start, named.tokens()));
+            }
+            ("realtime", _) => {
+                named.flag(errors);
+                self.realtime = Some(named.name.clone());
+            }
+            ("on", _) => match named.value("\"github.push\"", errors) {
+                Some(Texts(texts)) => self.on = texts,
+                None => self.on_reported = true,
+            },
+            _ => {
+                if let Some(Texts(texts)) = named.value("\"repository.analyzed\"", errors) {
+                    self.emits = texts;
+                }
+            }
+        }
+    }
+
+    /// `#[event_handler("github.push")]`.
+    fn unnamed(&mut self, literal: &LitStr, target: &Target, errors: &mut Errors) {
+        let pattern = literal.value();
+        let message = match target {
+            Target::Function => {
+                self.on_reported = true;
+                format!("write `on = \"{pattern}\"`")
+            }
+            Target::Impl => format!("write `#[on(\"{pattern}\")]` above a method"),
+            Target::Struct => {
+                format!("write `#[on(\"{pattern}\")]` above a method in the `impl` block")
+            }
+        };
+        errors.at(literal, message);
+    }
+}
+
+/// One string, or several in brackets.
+struct Texts(Vec<LitStr>);
+
+impl Parse for Texts {
+    // "github.push"
+    // ["github.push", "github.pr.*"]
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if !input.peek(token::Bracket) {
+            return Ok(Self(vec![input.parse()?]));
+        }
+        let content;
+        bracketed!(content in input);
+        let texts = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)?;
+        Ok(Self(texts.into_iter().collect()))
+    }
+}
+
+impl Parse for Start {
+    // now
+    // beginning
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let word: Ident = input.parse()?;
+        match word.to_string().as_str() {
+            "now" => Ok(Start::Now),
+            "beginning" => Ok(Start::Beginning),
+            _ => Err(syn::Error::new_spanned(word, "neither `now` nor `beginning`")),
+        }
+    }
+}
