@@ -15,8 +15,8 @@ pub const fn covers(covers: &Declared, pattern: &str, rust_type: &str) {
         .push("` matches `")
         .push(pattern)
         .push("`; ")
-        .push_types(covers, "its only type is ", "its types are ")
-        .push("; write one of them, or take another event")
+        .push_types(covers)
+        .push(", or take another event")
         .panic()
 }
 
@@ -63,22 +63,25 @@ pub const fn declares(declares: &Declared, event_type: &str, rust_type: &str) {
         .push("` does not declare `")
         .push(event_type)
         .push("`; ")
-        .push_types(declares, "its only type is ", "its types are ")
-        .push("; write one of them, or return another event")
+        .push_types(declares)
+        .push(", or return another event")
         .panic()
 }
 
 /// A handler without `#[emits]` returns no events.
 #[track_caller]
-pub const fn emits_nothing(declares: &Declared, rust_type: &str) {
+pub const fn emits_nothing(declares: &Declared, handler: &str, rust_type: &str) {
     if declares.is_nothing() || is_unknown(declares) {
         return;
     }
     Message::new()
-        .push("the handler returns `")
+        .push("`")
+        .push(handler)
+        .push("` returns `")
         .push(rust_type)
-        .push("` and does not say what it emits; add `#[emits(…)]`: ")
-        .push_types(declares, "its only type is ", "its types are ")
+        .push("` and does not say which events it emits; write `#[emits(")
+        .push_each(declares, "\"")
+        .push(")]` above it")
         .panic()
 }
 
@@ -143,30 +146,31 @@ impl Message {
         self
     }
 
-    /// Lists the first few types, after `one` or `many`.
-    const fn push_types(self, declared: &Declared, one: &str, many: &str) -> Self {
-        let introduction = if count(declared) == 1 { one } else { many };
-        let listed = self.push(introduction).push_each(declared);
-        if count(declared) > MOST_TYPES {
-            return listed.push(", …");
-        }
-        listed
+    /// Says which types there are to choose from.
+    const fn push_types(self, declared: &Declared) -> Self {
+        let introduction = if count(declared) == 1 {
+            "write its type, "
+        } else {
+            "write one of its types, "
+        };
+        self.push(introduction).push_each(declared, "`")
     }
 
-    const fn push_each(mut self, declared: &Declared) -> Self {
+    /// Lists the types, between `quote`s.
+    const fn push_each(mut self, declared: &Declared, quote: &str) -> Self {
         match declared {
             Declared::Nothing | Declared::Anything => {}
             Declared::Types(types) | Declared::Aggregate(_, types) => {
                 let mut index = 0;
                 while index < types.len() {
-                    self = self.push_type(&types[index]);
+                    self = self.push_type(&types[index], quote);
                     index += 1;
                 }
             }
             Declared::Each(parts) => {
                 let mut index = 0;
                 while index < parts.len() {
-                    self = self.push_each(&parts[index]);
+                    self = self.push_each(&parts[index], quote);
                     index += 1;
                 }
             }
@@ -174,15 +178,18 @@ impl Message {
         self
     }
 
-    const fn push_type(mut self, definition: &EventDefinition) -> Self {
+    const fn push_type(mut self, definition: &EventDefinition, quote: &str) -> Self {
         self.types += 1;
-        if self.types > MOST_TYPES {
+        if self.types > MOST_TYPES + 1 {
             return self;
         }
         if self.types > 1 {
             self = self.push(", ");
         }
-        self.push("`").push(definition.name()).push("`")
+        if self.types > MOST_TYPES {
+            return self.push("…");
+        }
+        self.push(quote).push(definition.name()).push(quote)
     }
 
     #[track_caller]

@@ -3,10 +3,11 @@
 //! They are split without regard to which of them are known, so that one mistake does not hide the
 //! next one.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
 use syn::{Attribute, LitStr, Meta, Path, Token};
 
 use crate::errors::Errors;
@@ -76,7 +77,7 @@ impl Argument {
             Meta::NameValue(pair) => {
                 let path = text(&pair.path);
                 let value = text(&pair.value);
-                errors.at(pair, format!("write parentheses: `#[{path}({value})]`"));
+                errors.at(attribute, format!("write parentheses: `#[{path}({value})]`"));
                 Vec::new()
             }
         }
@@ -137,11 +138,11 @@ impl Parse for Argument {
 impl Named {
     /// Reads an option without a value, such as `realtime`.
     pub(crate) fn flag(&self, errors: &mut Errors) {
-        if let Value::Assigned(value) | Value::Malformed(value) = &self.value {
+        if !matches!(self.value, Value::None) {
             let name = &self.name;
             errors.at(
-                quote!(#name #value),
-                format!("`{name}` takes no value; write `{name}` alone, or leave it away"),
+                self.tokens(),
+                format!("`{name}` takes no value; write `{name}` alone, or leave it out"),
             );
         }
     }
@@ -149,17 +150,24 @@ impl Named {
     /// Reads the value as `T`, or says what to write: `key = field`.
     pub(crate) fn value<T: Parse>(&self, example: &str, errors: &mut Errors) -> Option<T> {
         let name = &self.name;
-        let say = format!("write `{name} = {example}`");
         match &self.value {
-            Value::None => errors.at(name, format!("`{name}` needs a value; {say}")),
-            Value::Malformed(rest) => {
-                errors.at(quote!(#name #rest), format!("`{name}` needs a value; {say}"));
-            }
+            Value::None => errors.at(
+                name,
+                format!("`{name}` needs a value; write `{name} = {example}`"),
+            ),
+            Value::Malformed(rest) => errors.at(
+                self.tokens(),
+                format!("write `{name} = {}`", parenthesised(rest).as_deref().unwrap_or(example)),
+            ),
             Value::Assigned(tokens) => match syn::parse2(tokens.clone()) {
                 Ok(value) => return Some(value),
                 Err(_) => errors.at(
                     tokens,
-                    format!("`{}` is no value for `{name}`; {say}", text(tokens)),
+                    format!(
+                        "`{}` is no value for `{name}`; write `{name} = {}`",
+                        text(tokens),
+                        meant(tokens, example)
+                    ),
                 ),
             },
         }
@@ -184,10 +192,33 @@ impl Named {
             many => format!("there are {}", listed(many)),
         };
         let meant = match nearest(&name, known) {
-            Some(near) => format!("; did you mean `{near}`?"),
-            None => String::new(),
+            Some(near) if known.len() > 1 => format!("; did you mean `{near}`?"),
+            _ => String::new(),
         };
         errors.at(&self.name, format!("unknown option `{name}`: {there_are}{meant}"));
+    }
+}
+
+/// The value with the quotes that it lacks, or without those that it has too many; else `example`.
+fn meant(tokens: &TokenStream, example: &str) -> String {
+    if let Ok(quoted) = syn::parse2::<LitStr>(tokens.clone()) {
+        let value = quoted.value();
+        let word = !value.is_empty() && value.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
+        return if word { value } else { example.to_owned() };
+    }
+    let written = text(tokens);
+    let wants_quotes = example.starts_with('"');
+    if wants_quotes && written.chars().all(|c| c.is_alphanumeric() || "_.*-".contains(c)) {
+        return format!("\"{written}\"");
+    }
+    example.to_owned()
+}
+
+/// The content of `(…)`.
+fn parenthesised(tokens: &TokenStream) -> Option<String> {
+    match syn::parse2::<Group>(tokens.clone()) {
+        Ok(group) if !group.stream().is_empty() => Some(text(&group.stream())),
+        _ => None,
     }
 }
 
@@ -210,9 +241,13 @@ impl Seen {
 
 /// The path of event-core where nobody gives another one.
 pub(crate) fn default_core() -> Path {
-    let span = Span::call_site();
-    let core = Ident::new("event_core", span);
-    syn::parse_quote!(::#core)
+    syn::parse_quote!(::event_core)
+}
+
+/// Makes event-core known to generated code as `__event_core`. A path that leads nowhere is
+/// reported here once, and where it was written.
+pub(crate) fn import(core: &Path) -> TokenStream {
+    quote_spanned!(core.span()=> use #core as __event_core;)
 }
 
 /// Tokens as a reader would write them: `Result<Option<Analyzed>, Error>`.
@@ -227,10 +262,10 @@ fn append(tokens: TokenStream, text: &mut String) {
         match token {
             TokenTree::Group(group) => {
                 let (open, close) = match group.delimiter() {
-                    proc_macro2::Delimiter::Parenthesis => ("(", ")"),
-                    proc_macro2::Delimiter::Brace => ("{", "}"),
-                    proc_macro2::Delimiter::Bracket => ("[", "]"),
-                    proc_macro2::Delimiter::None => ("", ""),
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::None => ("", ""),
                 };
                 text.push_str(open);
                 append(group.stream(), text);

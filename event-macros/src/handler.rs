@@ -62,6 +62,8 @@ pub(crate) fn misplaced(attribute: &str, input: &TokenStream) -> TokenStream {
 fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> TokenStream {
     let options = Options::parse(arguments, &Target::Impl, errors);
     check::check_impl(&item, &options, errors);
+    // The types in a block of a trait or with parameters mean nothing outside of it.
+    let closed = item.trait_.is_none() && item.generics.params.is_empty();
     let owner = (*item.self_ty).clone();
     let owner_name = owner_name(&owner, errors);
     let mut handlers = Vec::new();
@@ -75,9 +77,11 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
         }
         any = true;
         let name = format!("{owner_name}::{}", function.sig.ident);
-        let method = Method::parse(name, Some(&owner), function, attributes, errors);
+        let method = Method::of_impl(name, &owner, function, attributes, errors);
         check::check_method(&method, &options, errors);
-        handlers.push(expand::expand(&method, &options, errors.count() == before));
+        if closed {
+            handlers.push(expand::expand(&method, &options, errors.count() == before));
+        }
     }
     if !any {
         errors.at(
@@ -89,7 +93,6 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
             ),
         );
     }
-    // A block with a mistake in its head has no handlers.
     quote!(#item #(#handlers)*)
 }
 
@@ -98,11 +101,14 @@ fn on_fn(arguments: TokenStream, mut item: ItemFn, errors: &mut Errors) -> Token
     let mut options = Options::parse(arguments, &Target::Function, errors);
     let mut attributes = method::Attributes::take(&mut item.attrs, &options.core, errors);
     attributes.add(&mut options);
-    let name = item.sig.ident.to_string();
-    let method = Method::of_function(name, &item, attributes, errors);
+    let method = Method::of_function(&item, attributes, errors);
     check::check_function(&method, &options, errors);
     check::check_method(&method, &options, errors);
-    let handler = expand::expand(&method, &options, errors.count() == 0);
+    // What looks like a function may stand in an `impl` block, where nothing can be registered.
+    let handler = match method.receiver {
+        Some(_) => TokenStream::new(),
+        None => expand::expand(&method, &options, errors.count() == 0),
+    };
     quote!(#item #handler)
 }
 

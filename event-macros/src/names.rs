@@ -27,30 +27,47 @@ pub(crate) fn leaves_category_open(pattern: &str) -> bool {
 pub(crate) fn refuse_event_type(text: &str) -> String {
     if text.contains('*') && is_pattern(text) {
         return format!(
-            "`{text}` is a pattern, and here is one event type wanted; write it in full, without `*`"
+            "`{text}` is a pattern; write one event type in full, without `*`"
         );
     }
-    refuse("event type", text)
+    match corrected(text) {
+        Some(corrected) if corrected.contains('.') => {
+            format!("`{text}` is no event type; write `{corrected}`")
+        }
+        Some(word) => format!(
+            "`{text}` is no event type: it has no category; put one in front, as in \
+             `category.{word}`"
+        ),
+        None => format!(
+            "{} is no event type; write lower-case words joined by dots, the category first, as \
+             in `github.pr.opened`",
+            quoted(text)
+        ),
+    }
 }
 
 /// What to say of a text that is no pattern of event types.
 pub(crate) fn refuse_pattern(text: &str) -> String {
-    refuse("event type or pattern", text)
-}
-
-fn refuse(wanted: &str, text: &str) -> String {
     match corrected(text) {
         Some(corrected) if corrected.contains(['.', '*']) => {
-            format!("`{text}` is no {wanted}; write `{corrected}`")
+            format!("`{text}` is no event type or pattern; write `{corrected}`")
         }
         Some(word) => format!(
-            "`{text}` is no {wanted}: it has no category; put one in front, as in `category.{word}`"
+            "`{text}` is no event type or pattern; for all events of the category write `{word}.*`"
         ),
         None => format!(
-            "`{text}` is no {wanted}; write lower-case words joined by dots, the category first, \
-             as in `github.pr.opened`"
+            "{} is no event type or pattern; write a type such as `github.push`, with `*` for any \
+             run of characters, such as `github.pr.*`",
+            quoted(text)
         ),
     }
+}
+
+fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        return "an empty text".to_owned();
+    }
+    format!("`{text}`")
 }
 
 /// The name in the form that was probably meant: `Github.PullRequest` gives `github.pull_request`.
@@ -91,10 +108,9 @@ pub(crate) fn event_type_of_struct(rust_type: &str) -> String {
 
 /// An event type for a variant without one: `Opened` of `ProjectEvent` gives `project.opened`.
 pub(crate) fn event_type_of_variant(rust_type: &str, variant: &str) -> String {
-    let category = snake_case(rust_type.trim_end_matches("Events").trim_end_matches("Event"));
-    let category = match category.as_str() {
-        "" => "category",
-        some => some,
+    let category = match rust_type.trim_end_matches("Events").trim_end_matches("Event") {
+        "" => "category".to_owned(),
+        some => snake_case(some),
     };
     format!("{category}.{}", snake_case(variant))
 }

@@ -125,7 +125,7 @@ const TAGGED: &str = "the event type says which variant it is, and the payload i
                       variant alone; remove it";
 const CONVERTED: &str = "serde would write another type in place of the variants; remove it, or \
                          make that other type the event";
-const SKIPPED: &str = "an event that serde leaves away can be neither stored nor read; remove it, \
+const SKIPPED: &str = "an event that serde leaves out can be neither stored nor read; remove it, \
                        or the variant";
 
 const SERDE_OF_ENUM: [(&str, &str); 6] = [

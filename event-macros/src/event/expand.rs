@@ -5,10 +5,11 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::model::{EventItem, EventType, Name, Shape};
+use crate::arguments::import;
 
 /// The implementation of `Event`, and the registration.
 pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
-    let (ident, core) = (item.ident, &item.core);
+    let (ident, import) = (item.ident, import(&item.core));
     let types = match &item.shape {
         Shape::Struct(one) => std::slice::from_ref(one),
         Shape::Enum(variants) => variants,
@@ -22,24 +23,23 @@ pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
     let key = key(item, types);
     quote! {
         const _: () = {
-            use #core as __event_core;
+            #import
+
+            const __DEFINITIONS: &[__event_core::EventDefinition] = &[#(#definitions),*];
 
             #[automatically_derived]
             impl __event_core::Event for #ident {
-                const DEFINITIONS: &'static [__event_core::EventDefinition] = &[#(#definitions),*];
+                const DEFINITIONS: &'static [__event_core::EventDefinition] = __DEFINITIONS;
 
                 fn definition(&self) -> &'static __event_core::EventDefinition {
-                    &<Self as __event_core::Event>::DEFINITIONS[#which]
+                    &__DEFINITIONS[#which]
                 }
 
                 #key
             }
 
             __event_core::__private::inventory::submit! {
-                __event_core::EventRegistration::new(
-                    ::core::stringify!(#ident),
-                    <#ident as __event_core::Event>::DEFINITIONS,
-                )
+                __event_core::EventRegistration::new(::core::stringify!(#ident), __DEFINITIONS)
             }
         };
     }
@@ -109,10 +109,10 @@ pub(super) fn fallback(item: &EventItem<'_>) -> TokenStream {
     if matches!(item.shape, Shape::Union(_)) || !item.generics.params.is_empty() {
         return TokenStream::new();
     }
-    let (ident, core) = (item.ident, &item.core);
+    let (ident, import) = (item.ident, import(&item.core));
     quote! {
         const _: () = {
-            use #core as __event_core;
+            #import
 
             #[automatically_derived]
             impl __event_core::Event for #ident {

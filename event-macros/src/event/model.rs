@@ -148,7 +148,12 @@ impl EventArguments {
         };
         let mut seen = Seen::default();
         for attribute in attributes.iter().filter(|a| a.path().is_ident("event")) {
-            for argument in Argument::of(attribute, errors) {
+            let before = errors.count();
+            let arguments = Argument::of(attribute, errors);
+            if errors.count() > before && arguments.is_empty() {
+                found.name = Name::Reported;
+            }
+            for argument in arguments {
                 match argument {
                     Argument::Text(name) => found.name(name, place, errors),
                     Argument::Named(named) if named.name == "name" || named.name == "type" => {

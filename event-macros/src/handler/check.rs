@@ -54,7 +54,7 @@ fn check_options(options: &Options, errors: &mut Errors) {
     if let Some(group) = &options.group
         && group.value().trim().is_empty()
     {
-        errors.at(group, "a group needs a name; write one, or leave `group` away");
+        errors.at(group, "a group needs a name; write one, or leave `group` out");
     }
     if let (Some(_), Some((_, start))) = (&options.realtime, &options.start) {
         errors.at(

@@ -2,9 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, ItemStruct, Member};
+use syn::{Attribute, ItemStruct};
 
 use super::options::{Options, Target};
+use crate::arguments::import;
 use crate::errors::Errors;
 
 /// The struct itself, and its implementation of `Dependent`.
@@ -21,34 +22,45 @@ pub(super) fn expand(arguments: TokenStream, item: &ItemStruct, errors: &mut Err
         );
         return quote!(#item);
     }
-    let (ident, core) = (&item.ident, &options.core);
+    let (ident, import) = (&item.ident, import(&options.core));
     let types = item.fields.iter().map(|field| {
         let (cfgs, ty) = (cfgs(&field.attrs), &field.ty);
         quote!(#(#cfgs)* __types.push(__event_core::DependencyType::of::<#ty>());)
     });
-    let values = item.fields.iter().zip(item.fields.members()).map(|(field, member): (_, Member)| {
-        let cfgs = cfgs(&field.attrs);
-        quote!(#(#cfgs)* #member: __dependencies.get()?)
+    let values = item.fields.iter().zip(item.fields.members()).map(|(field, member)| {
+        let (cfgs, ty) = (cfgs(&field.attrs), &field.ty);
+        quote!(#(#cfgs)* #member: __dependencies.get::<#ty>()?)
     });
+    // Both halves are one function, since the compiler reports what is wrong with a type once for
+    // each function.
     quote! {
         #item
 
         const _: () = {
-            use #core as __event_core;
+            #import
+
+            fn __dependent() -> (
+                ::std::vec::Vec<__event_core::DependencyType>,
+                fn(
+                    &__event_core::Dependencies,
+                ) -> ::core::result::Result<#ident, __event_core::MissingDependency>,
+            ) {
+                #[allow(unused_mut)]
+                let mut __types = ::std::vec::Vec::new();
+                #(#types)*
+                (__types, |__dependencies| ::core::result::Result::Ok(#ident { #(#values),* }))
+            }
 
             #[automatically_derived]
             impl __event_core::Dependent for #ident {
                 fn dependencies() -> ::std::vec::Vec<__event_core::DependencyType> {
-                    #[allow(unused_mut)]
-                    let mut __types = ::std::vec::Vec::new();
-                    #(#types)*
-                    __types
+                    __dependent().0
                 }
 
                 fn resolve(
                     __dependencies: &__event_core::Dependencies,
                 ) -> ::core::result::Result<Self, __event_core::MissingDependency> {
-                    ::core::result::Result::Ok(Self { #(#values),* })
+                    (__dependent().1)(__dependencies)
                 }
             }
         };

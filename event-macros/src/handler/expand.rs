@@ -1,95 +1,110 @@
 //! The code that is generated for a handler: its registration, and the assertions about types.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 
 use super::method::Method;
 use super::options::{Options, Start};
 use super::parameter::{EventParameter, Parameter, Passed};
-use crate::arguments::text;
+use crate::arguments::{import, text};
 use crate::names::{is_event_type, is_pattern};
 
 /// Registers a handler that is `sound`, and lets the compiler check its types in any case.
 pub(super) fn expand(method: &Method<'_>, options: &Options, sound: bool) -> TokenStream {
     let events: Vec<_> = method.events().collect();
-    let [event] = events.as_slice() else {
+    let generic = !method.signature.generics.params.is_empty();
+    let ([event], false, None) = (events.as_slice(), generic, method.open_output()) else {
+        // The types are not known outside of the method.
         return TokenStream::new();
     };
-    let core = &options.core;
+    let import = import(&options.core);
     let cfgs = &method.cfgs;
+    let (ty, output) = (&event.ty, &method.output);
     let covers = covers(method, options, event);
     let declares = declares(method, options);
-    let registration = sound.then(|| registration(method, options, event));
+    // All that depends on the two types is one constant, since the compiler reports what is wrong
+    // with a type once for each constant.
+    let (registration, submit) = if sound {
+        let registration = registration(method, options, event);
+        let submit = quote! {
+            __event_core::__private::inventory::submit!(__HANDLER.2);
+        };
+        (quote!(__event_core::HandlerRegistration::new(|| #registration)), submit)
+    } else {
+        (quote!(()), TokenStream::new())
+    };
+    let kind = if sound { quote!(__event_core::HandlerRegistration) } else { quote!(()) };
     quote! {
         #(#cfgs)*
         const _: () = {
-            use #core as __event_core;
+            #import
+            const __HANDLER: (__event_core::Declared, __event_core::Declared, #kind) = (
+                <#ty as __event_core::HandlerEvent>::COVERS,
+                <#output as __event_core::HandlerOutput>::DECLARES,
+                #registration,
+            );
             #covers
             #declares
-            #registration
+            #submit
         };
     }
 }
 
 /// Asserts that the event can be what `#[on]` says.
 fn covers(method: &Method<'_>, options: &Options, event: &EventParameter) -> TokenStream {
-    let ty = &event.ty;
-    let rust_type = text(ty);
+    let rust_type = text(&event.ty);
+    let travel = match options.realtime {
+        Some(_) => "reacts_to_realtime",
+        None => "reacts_to_stored",
+    };
     let patterns = method.attributes.on.iter().filter(|p| is_pattern(&p.value()));
-    let assertions = patterns.map(|pattern| {
-        let travel = match options.realtime {
-            Some(_) => quote_spanned!(pattern.span()=> reacts_to_realtime),
-            None => quote_spanned!(pattern.span()=> reacts_to_stored),
-        };
-        quote_spanned! {pattern.span()=>
-            const _: () = __event_core::check::covers(&__COVERS, #pattern, #rust_type);
-            const _: () = __event_core::check::#travel(&__COVERS, #pattern);
-        }
-    });
-    quote! {
-        const __COVERS: __event_core::Declared = <#ty as __event_core::HandlerEvent>::COVERS;
-        #(#assertions)*
-    }
+    patterns
+        .flat_map(|pattern| {
+            [
+                assertion("covers", pattern, &quote!(&__HANDLER.0, #pattern, #rust_type)),
+                assertion(travel, pattern, &quote!(&__HANDLER.0, #pattern)),
+            ]
+        })
+        .collect()
 }
 
 /// Asserts that what is returned fits `#[emits]`.
 fn declares(method: &Method<'_>, options: &Options) -> TokenStream {
-    if method.open_output().is_some() {
+    let rust_type = method.output_text();
+    if !method.attributes.emits_anything() {
+        let name = method.signature.ident.to_string();
+        let arguments = quote!(&__HANDLER.1, #name, #rust_type);
+        return assertion("emits_nothing", &method.output, &arguments);
+    }
+    if method.returns_nothing() {
         return TokenStream::new();
     }
-    let ty = &method.output;
-    let rust_type = method.output_text();
-    let emits = &method.attributes.emits;
-    let assertions: TokenStream = if method.attributes.emits_anything() {
-        let types = emits.iter().filter(|e| is_event_type(&e.value()) && !method.returns_nothing());
-        types
-            .map(|event_type| {
-                let stored = options.realtime.as_ref().map(|_| {
-                    quote_spanned! {event_type.span()=>
-                        const _: () =
-                            __event_core::check::emits_no_stored(&__DECLARES, #event_type);
-                    }
-                });
-                quote_spanned! {event_type.span()=>
-                    const _: () =
-                        __event_core::check::declares(&__DECLARES, #event_type, #rust_type);
-                    #stored
-                }
-            })
-            .collect()
-    } else {
-        quote_spanned! {ty.span()=>
-            const _: () = __event_core::check::emits_nothing(&__DECLARES, #rust_type);
-        }
-    };
-    quote! {
-        const __DECLARES: __event_core::Declared = <#ty as __event_core::HandlerOutput>::DECLARES;
-        #assertions
-    }
+    let emits = method.attributes.emits.iter().filter(|e| is_event_type(&e.value()));
+    emits
+        .flat_map(|event_type| {
+            let declares = quote!(&__HANDLER.1, #event_type, #rust_type);
+            let travels = options.realtime.as_ref().map(|_| {
+                assertion("emits_no_stored", event_type, &quote!(&__HANDLER.1, #event_type))
+            });
+            [Some(assertion("declares", event_type, &declares)), travels]
+        })
+        .flatten()
+        .collect()
 }
 
-/// Reports the handler to every service of the program.
+/// A call that the compiler evaluates. If it fails, it is reported at `place`, since all of its
+/// tokens have that span.
+fn assertion(name: &str, place: &impl ToTokens, arguments: &TokenStream) -> TokenStream {
+    let mut spans = place.to_token_stream().into_iter().map(|token| token.span());
+    let first = spans.next().unwrap_or_else(Span::call_site);
+    let last = spans.last().unwrap_or(first);
+    let name = Ident::new(name, first);
+    let mut arguments = Group::new(Delimiter::Parenthesis, arguments.clone());
+    arguments.set_span(last);
+    quote_spanned!(first=> const _: () = __event_core::check::#name #arguments;)
+}
+
+/// What a service must know of the handler.
 fn registration(method: &Method<'_>, options: &Options, event: &EventParameter) -> TokenStream {
     let ident = &method.signature.ident;
     let (name, output, ty) = (&method.name, &method.output, &event.ty);
@@ -109,24 +124,20 @@ fn registration(method: &Method<'_>, options: &Options, event: &EventParameter) 
     // `line!` gives the line of its own tokens, so they are put where the name is.
     let line = quote_spanned!(ident.span()=> ::core::line!());
     quote! {
-        __event_core::__private::inventory::submit! {
-            __event_core::HandlerRegistration::new(|| {
-                __event_core::HandlerDefinition::method::<#owner, #ty, #output>(#name, #call)
-                    #(.on(#on))*
-                    #(.emits(#emits))*
-                    #group
-                    #start
-                    #realtime
-                    .at(::core::concat!(::core::file!(), ":", #line))
-            })
-        }
+        __event_core::HandlerDefinition::method::<#owner, #ty, #output>(#name, #call)
+            #(.on(#on))*
+            #(.emits(#emits))*
+            #group
+            #start
+            #realtime
+            .at(::core::concat!(::core::file!(), ":", #line))
     }
 }
 
 /// The closure that reads the event, calls the handler and encodes what it returns.
 fn call(method: &Method<'_>, event: &EventParameter) -> TokenStream {
     let ident = &method.signature.ident;
-    let ty = &event.ty;
+    let (ty, output) = (&event.ty, &method.output);
     let read = quote! {
         let __event = <#ty as __event_core::HandlerEvent>::from_recorded(__event)?;
     };
@@ -147,14 +158,10 @@ fn call(method: &Method<'_>, event: &EventParameter) -> TokenStream {
         {
             #read
             let __output = #called.await;
-            __event_core::HandlerOutput::into_emissions(__output, __context)
+            <#output as __event_core::HandlerOutput>::into_emissions(__output, __context)
         }
     };
     // A future that is not `Send` is reported here, at the handler's name.
-    let future = boxed(ident.span(), &body);
+    let future = quote_spanned!(ident.span()=> ::std::boxed::Box::pin(async move #body));
     quote!(|__this, __event, __context| #future)
-}
-
-fn boxed(span: Span, body: &TokenStream) -> TokenStream {
-    quote_spanned!(span=> ::std::boxed::Box::pin(async move #body))
 }

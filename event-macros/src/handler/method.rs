@@ -43,22 +43,23 @@ pub(super) struct Attributes {
 }
 
 impl<'a> Method<'a> {
-    pub(super) fn parse(
+    pub(super) fn of_impl(
         name: String,
-        owner: Option<&'a Type>,
+        owner: &'a Type,
         function: &'a ImplItemFn,
         attributes: Attributes,
         errors: &mut Errors,
     ) -> Self {
-        Self::new(name, owner, &function.sig, &function.attrs, attributes, errors)
+        let (signature, kept) = (&function.sig, &function.attrs);
+        Self::new(name, Some(owner), signature, kept, attributes, errors)
     }
 
     pub(super) fn of_function(
-        name: String,
         function: &'a ItemFn,
         attributes: Attributes,
         errors: &mut Errors,
     ) -> Self {
+        let name = function.sig.ident.to_string();
         Self::new(name, None, &function.sig, &function.attrs, attributes, errors)
     }
 

@@ -63,6 +63,14 @@ impl Parameter {
             );
             return Parameter::Refused;
         }
+        if is_unsized(&ty) {
+            errors.at(
+                &ty,
+                "a handler takes an event; write the event's type, or `&RecordedEvent` for events \
+                 of any type",
+            );
+            return Parameter::Refused;
+        }
         match (last_segment(&ty).as_deref(), reference) {
             (Some("Context"), true) => Parameter::Context(ty),
             (Some("Context"), false) => {
@@ -77,6 +85,15 @@ impl Parameter {
 
     fn event(ty: Type, passed: Passed) -> Self {
         Parameter::Event(EventParameter { ty, passed })
+    }
+}
+
+/// Whether it is plain to see that values of the type have no size, such as `str`.
+fn is_unsized(ty: &Type) -> bool {
+    match ty {
+        Type::Slice(_) | Type::TraitObject(_) => true,
+        Type::Path(path) => path.path.is_ident("str"),
+        _ => false,
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Account {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AccountCommand {
     Deposit(u64),
-    /// Takes out as much as there is, with a deposit of each coin beforehand: several events.
+    /// So many deposits of 1: several events.
     DepositCoins(u64),
     Withdraw(u64),
     Close,

@@ -1,0 +1,31 @@
+use event_core::{Event, event_handler};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("github.push")]
+struct GithubPush {}
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("repository.analyzed")]
+struct RepositoryAnalyzed {}
+
+#[event_handler]
+struct Repositories;
+
+#[event_handler]
+impl Repositories {
+    #[on("github.push")]
+    async fn one(&self, _event: GithubPush) -> RepositoryAnalyzed {
+        RepositoryAnalyzed {}
+    }
+
+    #[on("github.push")]
+    async fn several(
+        &self,
+        _event: GithubPush,
+    ) -> Result<(GithubPush, Vec<RepositoryAnalyzed>), std::fmt::Error> {
+        Ok((_event, Vec::new()))
+    }
+}
+
+fn main() {}

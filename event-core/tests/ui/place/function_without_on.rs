@@ -1,0 +1,21 @@
+use event_core::{Event, event_handler};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("github.push")]
+struct GithubPush {}
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("repository.analyzed")]
+struct RepositoryAnalyzed {}
+
+#[event_handler]
+async fn handle(_event: GithubPush) {}
+
+#[event_handler(group = "agents")]
+#[emits("repository.analyzed")]
+async fn emits(_event: GithubPush) -> RepositoryAnalyzed {
+    RepositoryAnalyzed {}
+}
+
+fn main() {}

@@ -1,0 +1,21 @@
+use event_core::{Event, event_handler};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("github.push")]
+struct GithubPush {}
+
+#[derive(Serialize, Deserialize, Event)]
+#[event("repository.analyzed")]
+struct RepositoryAnalyzed {}
+
+#[event_handler]
+struct Repositories;
+
+#[event_handler]
+impl Repositories {
+    #[on("github.push")]
+    async unsafe fn handle(&self, _event: GithubPush) {}
+}
+
+fn main() {}
