@@ -1,0 +1,223 @@
+//! Appending: from an [`Append`] to the call of the script, and back.
+
+use event_core::codec::{entry, history};
+use event_core::{
+    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Target,
+    encode_message_head,
+};
+use redis::{Cmd, RedisWrite, Value};
+
+use crate::connection::Request;
+use crate::error::UnexpectedReply;
+use crate::keys::FeedKeys;
+use crate::scripts::{APPEND, append_status};
+use crate::store::Parts;
+use crate::wire::{self, Unreadable};
+
+const OPERATION: &str = "append";
+const COMMAND: &str = "EVALSHA append.lua";
+
+/// What the script takes for [`Expected::Any`] and [`Expected::Exists`].
+const ANY: &str = "-1";
+const EXISTS: &str = "-2";
+
+/// Stores all events of `append`, or none.
+pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, AppendError> {
+    let keys = parts.keys.of(append.target().category());
+    let command = encode(parts, &keys, append)?;
+    let reply = match &parts.replication {
+        None => {
+            parts
+                .connections
+                .ask(OPERATION, Request::Command(&command), Some(&APPEND))
+                .await?
+        }
+        Some(replication) => {
+            let (reply, reached) = replication.ask(OPERATION, command, &APPEND).await?;
+            let wanted = replication.wanted();
+            if reached < wanted && holds_events(&reply) {
+                return Err(AppendError::NotReplicated { wanted, reached });
+            }
+            reply
+        }
+    };
+    let appended = decode(&keys, append, reply)?;
+    keys.set_opened();
+    Ok(appended)
+}
+
+/// The call of the script: what its keys and arguments are, it says itself.
+fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, AppendError> {
+    let metadata = append.check(&parts.limits)?;
+    let head = match append.target() {
+        Target::Feed(_) => None,
+        Target::Aggregate(aggregate) => {
+            Some((aggregate, entry::encode_aggregate_head(aggregate)?))
+        }
+    };
+    let windowed = append.expected().exact().is_none() && parts.limits.remembered_ids > 0;
+    let publishes = parts.publish_on_commit.contains(append.target().category());
+    let waits = parts.replication.is_some();
+    let opens = !keys.is_opened();
+
+    let key_count = 1
+        + usize::from(head.is_some())
+        + if windowed { 2 } else { 0 }
+        + usize::from(opens || waits)
+        + usize::from(publishes);
+    let argument_count = 4 + append.events().len() * 6;
+    let text_bytes: usize = append
+        .events()
+        .iter()
+        .zip(&metadata)
+        .map(|(event, metadata)| event.payload().len() + 2 * metadata.len() + 128)
+        .sum();
+    let mut command = APPEND.call(key_count, argument_count, 512 + text_bytes);
+
+    command.write_arg(keys.feed().as_bytes());
+    if let Some((aggregate, _)) = &head {
+        keys.write_history(&mut command, aggregate);
+    }
+    if windowed {
+        command.write_arg(keys.newer_ids().as_bytes());
+        command.write_arg(keys.older_ids().as_bytes());
+    }
+    if opens || waits {
+        command.write_arg(keys.format().as_bytes());
+    }
+    if publishes {
+        command.write_arg(keys.published().as_bytes());
+    }
+
+    match append.expected() {
+        Expected::Any => command.write_arg(ANY.as_bytes()),
+        Expected::Exists => command.write_arg(EXISTS.as_bytes()),
+        Expected::NoStream => command.write_arg(b"0"),
+        Expected::Exact(version) => command.write_arg_fmt(version),
+    }
+    if windowed {
+        command.write_arg_fmt(parts.limits.remembered_ids);
+    } else {
+        command.write_arg(b"0");
+    }
+    let mut flags = [0; 3];
+    let mut flag_count = 0;
+    for (flag, is_set) in [(b'f', opens), (b'p', publishes), (b'r', waits)] {
+        if is_set {
+            flags[flag_count] = flag;
+            flag_count += 1;
+        }
+    }
+    command.write_arg(&flags[..flag_count]);
+    command.write_arg(head.as_ref().map_or(b"", |(_, head)| head.as_bytes()));
+
+    for (event, metadata) in append.events().iter().zip(&metadata) {
+        command.write_arg_fmt(event.metadata().event_id);
+        command.write_arg(event.event_type().as_bytes());
+        command.write_arg(event.payload().as_bytes());
+        command.write_arg(metadata.as_bytes());
+        if head.is_some() {
+            command.write_arg(history::encode_tail(event)?.as_bytes());
+        }
+        if publishes {
+            command.write_arg(encode_message_head(event, keys.feed())?.as_bytes());
+        }
+    }
+    Ok(command)
+}
+
+/// Whether the script has left events in the feed, now or before.
+fn holds_events(reply: &Value) -> bool {
+    match reply {
+        Value::Array(values) => matches!(
+            values.first(),
+            Some(Value::Int(
+                append_status::STORED | append_status::IN_PART | append_status::REPEATED
+            ))
+        ),
+        _ => false,
+    }
+}
+
+fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, AppendError> {
+    let unreadable = |what| UnexpectedReply::form(COMMAND, what).refused(OPERATION);
+    let values = wire::array(reply).map_err(unreadable)?;
+    let (status, rest) = values.split_first().ok_or_else(|| unreadable("nothing"))?;
+    let first = || rest.first().ok_or("a status alone");
+    let text = || -> Result<String, Unreadable> {
+        Ok(String::from_utf8_lossy(wire::slice(first()?)?).into_owned())
+    };
+    let count = append.events().len();
+    let events = match wire::integer(status).map_err(unreadable)? {
+        append_status::STORED => {
+            let version = wire::count(first().map_err(unreadable)?).map_err(unreadable)?;
+            let has_versions = append.aggregate().is_some();
+            let positions = rest.get(1..=count).ok_or("too few positions");
+            if let Some(failure) = rest.get(count + 1) {
+                let failure = String::from_utf8_lossy(wire::slice(failure).map_err(unreadable)?);
+                tracing::warn!(feed = keys.feed(), %failure, "an event was stored, but not published");
+            }
+            positions.and_then(|positions| wire::stored(positions, version, has_versions))
+        }
+        append_status::IN_PART => rest.iter().map(wire::place).collect(),
+        append_status::REPEATED => return repeated(append, rest),
+        append_status::CONFLICT => {
+            let actual = first().and_then(wire::count).map_err(unreadable)?;
+            return match append.aggregate() {
+                Some(aggregate) => Err(AppendError::Conflict {
+                    aggregate: aggregate.clone(),
+                    expected: append.expected(),
+                    actual,
+                }),
+                None => Err(unreadable("a conflict without an aggregate").into()),
+            };
+        }
+        append_status::UNREADABLE => {
+            let element = text().map_err(unreadable)?;
+            return Err(CodecError::Malformed {
+                reason: format!("a history ends with `{element}`"),
+            }
+            .into());
+        }
+        append_status::FORMAT => {
+            let feed = keys.feed().to_owned();
+            let format = text().map_err(unreadable)?;
+            return Err(UnexpectedReply::Format { feed, format }
+                .refused(OPERATION)
+                .into());
+        }
+        append_status::FORBIDDEN => {
+            let feed = keys.feed().to_owned();
+            let command = text().map_err(unreadable)?;
+            return Err(UnexpectedReply::Forbidden { feed, command }
+                .refused(OPERATION)
+                .into());
+        }
+        _ => Err("an unknown status"),
+    };
+    let events = events.map_err(unreadable)?;
+    if events.len() == count {
+        Ok(Appended { events })
+    } else {
+        Err(unreadable("another number of events").into())
+    }
+}
+
+/// Where events lie whose elements the history has already.
+fn repeated(append: &Append, elements: &[Value]) -> Result<Appended, AppendError> {
+    let unreadable = |what| UnexpectedReply::form(COMMAND, what).refused(OPERATION);
+    let aggregate = append
+        .aggregate()
+        .ok_or_else(|| unreadable("a history without an aggregate"))?;
+    let mut appended = Appended::default();
+    for element in elements {
+        let element = wire::slice(element).map_err(unreadable)?;
+        let entry = history::HistoryEntry::new(element);
+        appended.events.push(AppendedEvent {
+            position: entry.to_recorded(aggregate)?.position(),
+            version: entry.version()?,
+            repeated: true,
+        });
+    }
+    Ok(appended)
+}

@@ -1,0 +1,210 @@
+//! What can be chosen of a store, and connecting.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_core::{Category, DEFAULT_CAPACITY, Limits};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, ServerErrorKind};
+use tokio::time::{Instant, sleep};
+
+use crate::connection::{Connections, Connector, next_pause, pauses};
+use crate::durability::{self, Durability, Replication};
+use crate::error::{ConnectError, Remedy, is_denied, remedy};
+use crate::keys::Keys;
+use crate::realtime::Publishing;
+use crate::store::{Parts, RedisStore};
+
+/// How long something is tried again before it is an error.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to wait for a server that does not answer. Who starts a program wants to know soon.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long each of the questions about the server may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes a [`RedisStore`]. Made by [`RedisStore::builder`].
+#[must_use = "nothing is connected before `connect` is called"]
+pub struct RedisStoreBuilder {
+    url: String,
+    prefix: String,
+    connections: usize,
+    limits: Limits,
+    durability: Durability,
+    accepts_weaker: bool,
+    patience: Duration,
+    publish_on_commit: HashSet<Category>,
+    realtime_capacity: usize,
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL, which may hold a password.
+        f.debug_struct("RedisStoreBuilder")
+            .field("prefix", &self.prefix)
+            .field("connections", &self.connections)
+            .field("limits", &self.limits)
+            .field("durability", &self.durability)
+            .field("accepts_weaker", &self.accepts_weaker)
+            .field("patience", &self.patience)
+            .field("publish_on_commit", &self.publish_on_commit)
+            .field("realtime_capacity", &self.realtime_capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStoreBuilder {
+    pub(crate) fn new(url: String) -> Self {
+        Self {
+            url,
+            prefix: String::new(),
+            connections: 1,
+            limits: Limits::default(),
+            durability: Durability::default(),
+            accepts_weaker: false,
+            patience: PATIENCE,
+            publish_on_commit: HashSet::new(),
+            realtime_capacity: DEFAULT_CAPACITY,
+        }
+    }
+
+    /// Begins every key with `prefix`, so that several applications can share a server. Channels of
+    /// realtime events have no prefix.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Shares the work among so many connections; 1 by default, which is enough for most. Readers
+    /// that follow a feed, and subscribers of realtime events, have one each beside these.
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count.max(1);
+        self
+    }
+
+    /// How large an append may be.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What the server must keep of what it has acknowledged.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Uses a server that cannot promise the durability, and only logs a warning.
+    pub fn accept_weaker_durability(mut self) -> Self {
+        self.accepts_weaker = true;
+        self
+    }
+
+    /// How long something is tried again before it is an error; 30 seconds by default.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sends each event of a category by Pub/Sub, too, when it is stored.
+    pub fn publish_on_commit(mut self, category: Category) -> Self {
+        self.publish_on_commit.insert(category);
+        self
+    }
+
+    /// How many realtime events wait for a subscriber before the newest are dropped and counted;
+    /// [`DEFAULT_CAPACITY`] by default.
+    pub fn realtime_capacity(mut self, capacity: usize) -> Self {
+        self.realtime_capacity = capacity;
+        self
+    }
+
+    /// Connects, and looks whether the server can be used.
+    ///
+    /// # Errors
+    /// [`ConnectError`], within a few seconds.
+    pub async fn connect(self) -> Result<RedisStore, ConnectError> {
+        if self.prefix.contains(['{', '}']) {
+            return Err(ConnectError::InvalidPrefix {
+                prefix: self.prefix,
+            });
+        }
+        let connector = Connector::new(&self.url)?;
+        let mut connection = self.first_connection(&connector).await?;
+        durability::check_version(&connector, &mut connection).await?;
+        let weaknesses =
+            durability::weaknesses(&connector, &mut connection, self.durability).await?;
+        if !weaknesses.is_empty() {
+            let error = ConnectError::TooWeak {
+                address: connector.address().to_string(),
+                durability: self.durability,
+                weaknesses,
+            };
+            if !self.accepts_weaker {
+                return Err(error);
+            }
+            tracing::warn!("accepted: {error}");
+        }
+
+        let wanted = self.durability.replicas();
+        let connections = Connections::new(&connector, self.connections, self.patience);
+        Ok(RedisStore::new(Parts {
+            keys: Keys::new(self.prefix),
+            limits: self.limits,
+            connections: Arc::new(connections),
+            replication: (wanted > 0)
+                .then(|| Replication::new(&connector, wanted, self.patience)),
+            publish_on_commit: self.publish_on_commit,
+            publishing: Publishing::default(),
+            realtime_capacity: self.realtime_capacity,
+            patience: self.patience,
+            connector,
+        }))
+    }
+
+    async fn first_connection(
+        &self,
+        connector: &Connector,
+    ) -> Result<MultiplexedConnection, ConnectError> {
+        let start = Instant::now();
+        let mut pauses = pauses();
+        loop {
+            let error = match connector.connect(CHECK_TIMEOUT).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            let address = connector.address().to_string();
+            if is_denied(&error) {
+                return Err(ConnectError::Denied {
+                    address,
+                    source: Box::new(error),
+                });
+            }
+            if remedy(&error) == Remedy::Nothing {
+                return Err(ConnectError::Refused {
+                    address,
+                    command: "PING",
+                    source: Box::new(error),
+                });
+            }
+            // A server that is loading its data does answer, and will be ready.
+            let is_loading = error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading);
+            let patience = if is_loading {
+                self.patience
+            } else {
+                CONNECT_PATIENCE.min(self.patience)
+            };
+            let pause = next_pause(&mut pauses);
+            if start.elapsed() + pause >= patience {
+                return Err(ConnectError::Unreachable {
+                    address,
+                    source: Box::new(error),
+                });
+            }
+            sleep(pause).await;
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! Connections, and what keeps them alive.
+//!
+//! A connection is made by a [`Connector`], which resolves the address anew each time. A [`Link`] is
+//! a connection that many callers share and that is replaced when it breaks: by one task, without
+//! end, with growing pauses. [`Connections`] are some links that take turns. Whoever asks something
+//! of them asks again until the store's patience is over.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use event_core::StoreError;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Pipeline, ProtocolVersion, RedisError, Value,
+};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::{ConnectError, Remedy, refused, remedy, unavailable};
+use crate::scripts::Script;
+
+/// How long one try to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long one reply may take, before the connection is thought to be dead.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a connection is asked whether it is alive.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The pauses between tries grow from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Commands that wait for the connection's task. The client's own 50 let 64 callers wait twice.
+const QUEUED_COMMANDS: usize = 1_024;
+
+/// Bytes that are gathered before they are written. With the client's own 8 KiB, some twenty appends
+/// fill it.
+const GATHERED_BYTES: usize = 64 * 1024;
+
+/// Pauses that grow, without end.
+pub(crate) fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSES.0)
+        .with_max_delay(PAUSES.1)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// The next of some pauses, which do not end.
+pub(crate) fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
+    pauses.next().unwrap_or(PAUSES.1)
+}
+
+/// Ends a task when it is dropped.
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where the server is, without the secrets that a URL may hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Address(String);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes connections.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    address: Address,
+    commands: Client,
+    pushes: Client,
+}
+
+impl Connector {
+    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
+        let info = parse(url)?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(..) => format!("redis://{}", info.addr()),
+            ConnectionAddr::Unix(_) => format!("redis+unix://{}", info.addr()),
+            _ => format!("rediss://{}", info.addr()),
+        };
+        let client = |protocol| {
+            let settings = info.redis_settings().clone().set_protocol(protocol);
+            let tcp = TcpSettings::default().set_nodelay(true);
+            let info = info
+                .clone()
+                .set_redis_settings(settings)
+                .set_tcp_settings(tcp);
+            Client::open(info).map_err(invalid_url)
+        };
+        Ok(Self {
+            address: Address(address),
+            commands: client(ProtocolVersion::RESP2)?,
+            pushes: client(ProtocolVersion::RESP3)?,
+        })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn user(&self) -> &str {
+        let settings = self.commands.get_connection_info().redis_settings();
+        settings.username().unwrap_or("default")
+    }
+
+    /// A connection for commands that take no longer than `response_timeout`.
+    pub(crate) async fn connect(
+        &self,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        self.open(&self.commands, config(response_timeout)).await
+    }
+
+    /// A connection on which the server speaks unasked.
+    pub(crate) async fn connect_for_pushes(
+        &self,
+        sender: impl AsyncPushSender,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let config = config(RESPONSE_TIMEOUT).set_push_sender(sender);
+        self.open(&self.pushes, config).await
+    }
+
+    async fn open(
+        &self,
+        client: &Client,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        // A server that lets everybody connect may still want a password, or be loading its data.
+        ping(&mut connection).await?;
+        Ok(connection)
+    }
+}
+
+fn config(response_timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(response_timeout))
+        .set_pipeline_buffer_size(QUEUED_COMMANDS)
+        .set_write_backpressure_boundary(GATHERED_BYTES)
+}
+
+fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if matches!(scheme, "rediss" | "valkeys") {
+        if cfg!(not(feature = "tls")) {
+            let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+            let place = rest.rsplit('@').next().unwrap_or_default();
+            let host = place.split(['/', '?', '#']).next().unwrap_or_default();
+            return Err(ConnectError::WithoutTls {
+                address: format!("rediss://{host}"),
+            });
+        }
+        choose_cryptography();
+    }
+    url.into_connection_info().map_err(invalid_url)
+}
+
+/// The client leaves the cryptography open, and rustls panics where several are possible and none
+/// is chosen.
+fn choose_cryptography() {
+    #[cfg(feature = "tls")]
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may be faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+fn invalid_url(error: RedisError) -> ConnectError {
+    ConnectError::InvalidUrl {
+        reason: error.to_string(),
+    }
+}
+
+/// Makes sure that the other side answers.
+pub(crate) async fn ping(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    match connection.send_packed_command(&redis::cmd("PING")).await? {
+        Value::ServerError(error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A connection that is in use.
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    /// Tells connections apart, so that a late report does not end the next one.
+    number: u64,
+}
+
+enum State {
+    Up(Live),
+    Down(Option<RedisError>),
+}
+
+/// What the callers of a link and its task share.
+struct Shared {
+    state: watch::Sender<State>,
+    broken: Notify,
+}
+
+impl Shared {
+    /// Takes a connection out of use.
+    fn report(&self, number: u64, error: RedisError) {
+        let is_newest = self.state.send_if_modified(|state| {
+            let is_newest = matches!(state, State::Up(live) if live.number == number);
+            if is_newest {
+                *state = State::Down(Some(error));
+            }
+            is_newest
+        });
+        if is_newest {
+            self.broken.notify_one();
+        }
+    }
+}
+
+/// One connection that many callers share, and that is replaced when it breaks.
+struct Link {
+    connector: Connector,
+    response_timeout: Duration,
+    shared: Arc<Shared>,
+    supervisor: Mutex<Option<AbortOnDrop>>,
+}
+
+impl Link {
+    fn new(connector: Connector, response_timeout: Duration) -> Self {
+        Self {
+            connector,
+            response_timeout,
+            shared: Arc::new(Shared {
+                state: watch::Sender::new(State::Down(None)),
+                broken: Notify::new(),
+            }),
+            supervisor: Mutex::new(None),
+        }
+    }
+
+    /// The connection, if it is in use.
+    fn live(&self) -> Option<Live> {
+        match &*self.shared.state.borrow() {
+            State::Up(live) => Some(live.clone()),
+            State::Down(_) => None,
+        }
+    }
+
+    /// The connection, as soon as there is one.
+    async fn wait(&self, attempts: &mut Attempts) -> Result<Live, StoreError> {
+        let mut states = self.shared.state.subscribe();
+        loop {
+            self.keep_supervised();
+            {
+                let state = states.borrow_and_update();
+                match &*state {
+                    State::Up(live) => return Ok(live.clone()),
+                    State::Down(Some(error)) => attempts.note(error)?,
+                    State::Down(None) => {}
+                }
+            }
+            let deadline = attempts.deadline();
+            // The supervisor is looked after now and then, since a state that nobody changes any
+            // more would never tell.
+            let look_again = deadline.min(Instant::now() + PING_INTERVAL);
+            let waited = timeout_at(look_again, states.changed()).await;
+            if waited.is_err() && Instant::now() >= deadline {
+                return Err(attempts.over());
+            }
+        }
+    }
+
+    /// Starts the supervisor, if it does not run: at first, or after the runtime it ran on has
+    /// ended.
+    fn keep_supervised(&self) {
+        let mut supervisor = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if supervisor
+            .as_ref()
+            .is_none_or(|task| task.0.is_finished())
+        {
+            let task = supervise(
+                Arc::clone(&self.shared),
+                self.connector.clone(),
+                self.response_timeout,
+            );
+            *supervisor = Some(AbortOnDrop(tokio::spawn(task)));
+        }
+    }
+}
+
+/// Connects, watches the connection until it breaks, and connects again, without end.
+async fn supervise(shared: Arc<Shared>, connector: Connector, response_timeout: Duration) {
+    let mut number = 0;
+    loop {
+        let mut pauses = pauses();
+        let mut reported = false;
+        let mut connection = loop {
+            match connector.connect(response_timeout).await {
+                Ok(connection) => break connection,
+                Err(error) => {
+                    if !reported {
+                        tracing::warn!(address = %connector.address, %error, "cannot connect; trying until it works");
+                        reported = true;
+                    }
+                    let pause = next_pause(&mut pauses);
+                    shared.state.send_replace(State::Down(Some(error)));
+                    sleep(pause).await;
+                }
+            }
+        };
+        number += 1;
+        tracing::debug!(address = %connector.address, number, "connected");
+        shared.state.send_replace(State::Up(Live {
+            connection: connection.clone(),
+            number,
+        }));
+        loop {
+            tokio::select! {
+                () = shared.broken.notified() => {}
+                () = sleep(PING_INTERVAL) => {
+                    if let Err(error) = ping(&mut connection).await
+                        && remedy(&error) == Remedy::Reconnect
+                    {
+                        shared.report(number, error);
+                    }
+                }
+            }
+            if matches!(&*shared.state.borrow(), State::Down(_)) {
+                tracing::warn!(address = %connector.address, number, "the connection is lost; connecting again");
+                break;
+            }
+        }
+    }
+}
+
+/// What is asked of the server in one go.
+pub(crate) enum Request<'a> {
+    Command(&'a Cmd),
+    /// Answered with an array of the replies, some of which may be errors that asking again would not
+    /// mend.
+    Pipeline(&'a Pipeline),
+}
+
+impl Request<'_> {
+    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
+        match self {
+            Request::Command(command) => match connection.send_packed_command(command).await? {
+                Value::ServerError(error) => Err(error.into()),
+                value => Ok(value),
+            },
+            Request::Pipeline(pipeline) => {
+                let replies = connection
+                    .send_packed_commands(pipeline, 0, pipeline.len())
+                    .await?;
+                for reply in &replies {
+                    if let Value::ServerError(error) = reply {
+                        let error = error.clone().into();
+                        if remedy(&error) != Remedy::Nothing {
+                            return Err(error);
+                        }
+                    }
+                }
+                Ok(Value::Array(replies))
+            }
+        }
+    }
+}
+
+/// Links that take turns.
+pub(crate) struct Connections {
+    links: Vec<Link>,
+    turn: AtomicUsize,
+    patience: Duration,
+}
+
+impl Connections {
+    pub(crate) fn new(connector: &Connector, count: usize, patience: Duration) -> Self {
+        let response_timeout = RESPONSE_TIMEOUT.min(patience);
+        Self {
+            links: (0..count.max(1))
+                .map(|_| Link::new(connector.clone(), response_timeout))
+                .collect(),
+            turn: AtomicUsize::new(0),
+            patience,
+        }
+    }
+
+    /// Asks on whichever connection's turn it is.
+    ///
+    /// What is asked must be such that asking twice does no more than asking once.
+    pub(crate) async fn ask(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
+        script: Option<&Script>,
+    ) -> Result<Value, StoreError> {
+        let link = match self.links.as_slice() {
+            [only] => only,
+            links => &links[self.turn.fetch_add(1, Ordering::Relaxed) % links.len()],
+        };
+        self.ask_on(link, operation, request, script).await
+    }
+
+    /// Asks on the first connection: what one caller asks there one after the other arrives so.
+    pub(crate) async fn ask_in_order(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
+    ) -> Result<Value, StoreError> {
+        self.ask_on(&self.links[0], operation, request, None).await
+    }
+
+    async fn ask_on(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        request: Request<'_>,
+        script: Option<&Script>,
+    ) -> Result<Value, StoreError> {
+        let mut attempts = Attempts::new(operation, self.patience);
+        loop {
+            let mut live = match link.live() {
+                Some(live) => live,
+                None => link.wait(&mut attempts).await?,
+            };
+            let error = match request.send(&mut live.connection).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            match remedy(&error) {
+                Remedy::Nothing => return Err(refused(operation, error)),
+                Remedy::Reconnect => {
+                    link.shared.report(live.number, error.clone());
+                    attempts.pause(error).await?;
+                }
+                Remedy::Wait => attempts.pause(error).await?,
+                Remedy::LoadScript => {
+                    if let Some(script) = script {
+                        // Whether it worked is seen when it is called again.
+                        let _ = live.connection.send_packed_command(&script.load()).await;
+                    }
+                    attempts.again(error).await?;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("count", &self.links.len())
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long something has been tried already, and what went wrong last.
+pub(crate) struct Attempts {
+    operation: &'static str,
+    since: Instant,
+    patience: Duration,
+    count: u32,
+    pauses: ExponentialBackoff,
+    error: Option<RedisError>,
+}
+
+impl Attempts {
+    pub(crate) fn new(operation: &'static str, patience: Duration) -> Self {
+        Self {
+            operation,
+            since: Instant::now(),
+            patience,
+            count: 0,
+            pauses: pauses(),
+            error: None,
+        }
+    }
+
+    /// How long it may still be tried.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+
+    fn deadline(&self) -> Instant {
+        self.since + self.patience
+    }
+
+    /// Notes why there is no connection; an error where there cannot be one.
+    pub(crate) fn note(&mut self, error: &RedisError) -> Result<(), StoreError> {
+        if remedy(error) == Remedy::Nothing {
+            return Err(refused(self.operation, error.clone()));
+        }
+        self.error = Some(error.clone());
+        Ok(())
+    }
+
+    /// Waits a little; an error where the patience is over.
+    pub(crate) async fn pause(&mut self, error: RedisError) -> Result<(), StoreError> {
+        self.error = Some(error);
+        let pause = next_pause(&mut self.pauses);
+        if Instant::now() + pause >= self.deadline() {
+            return Err(self.over());
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// As [`pause`](Self::pause), but the second try comes at once.
+    async fn again(&mut self, error: RedisError) -> Result<(), StoreError> {
+        self.count += 1;
+        if self.count == 1 {
+            return Ok(());
+        }
+        self.pause(error).await
+    }
+
+    pub(crate) fn over(&mut self) -> StoreError {
+        unavailable(self.operation, self.since.elapsed(), self.error.take())
+    }
+}
