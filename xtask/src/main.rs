@@ -3,6 +3,7 @@
 //! ```text
 //! cargo xtask test [-- ARGS]            all tests, with a Redis server that is found or installed
 //! cargo xtask ci                        everything else that must hold before a merge
+//! cargo xtask test-python               a service in Python beside one in Rust
 //! cargo xtask bench [--quick] [--json FILE]
 //! ```
 
@@ -11,6 +12,7 @@ mod cargo;
 mod ci;
 mod msrv;
 mod package_manager;
+mod python;
 mod redis_server;
 mod test;
 
@@ -35,6 +37,8 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         arguments: Vec<String>,
     },
+    /// Run a service in Python beside one in Rust; gets Python's Redis client by pip.
+    TestPython,
     /// Check formatting, lints, docs and the stated Rust version; the tests are `cargo xtask test`.
     Ci,
     /// Run the benchmarks in release mode, with a Redis server that is found or else installed.
@@ -51,6 +55,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Test { arguments } => test::run(&arguments),
+        Command::TestPython => python::run(),
         Command::Ci => ci::run(),
         Command::Bench { quick, json } => bench::run(quick, json),
     }
