@@ -68,21 +68,68 @@ pub const fn declares(declares: &Declared, event_type: &str, rust_type: &str) {
         .panic()
 }
 
-/// A handler without `#[emits]` returns no events.
+/// Of each event that a handler returns, `#[emits(…)]` names a type: of an enum, those that are
+/// emitted.
 #[track_caller]
-pub const fn emits_nothing(declares: &Declared, handler: &str, rust_type: &str) {
-    if declares.is_nothing() || is_unknown(declares) {
+pub const fn emits_each(declares: &Declared, emits: &[&str], handler: &str, rust_type: &str) {
+    if is_unknown(declares) {
         return;
     }
-    Message::new()
+    let Some(unnamed) = unnamed(declares, emits) else {
+        return;
+    };
+    let message = Message::new()
         .push("`")
         .push(handler)
         .push("` returns `")
-        .push(rust_type)
-        .push("` and does not say which events it emits; write `#[emits(")
-        .push_each(declares, "\"")
-        .push(")]` above it")
+        .push(rust_type);
+    if emits.is_empty() {
+        message
+            .push("` and does not say which events it emits; write `#[emits(")
+            .push_each(declares, "\"")
+            .push(")]` above it")
+            .panic()
+    }
+    // A name that fits nothing is reported where it is written.
+    let mut index = 0;
+    while index < emits.len() {
+        if !declares.matches(emits[index]) {
+            return;
+        }
+        index += 1;
+    }
+    message
+        .push("` and does not name ")
+        .push_each(unnamed, "`")
+        .push("; add what it emits of that to `#[emits(…)]`")
         .panic()
+}
+
+/// The first part of which none is among `emits`.
+const fn unnamed<'a>(declared: &'a Declared, emits: &[&str]) -> Option<&'a Declared> {
+    match declared {
+        Declared::Nothing | Declared::Anything => None,
+        Declared::Types(_) | Declared::Aggregate(..) => {
+            let mut index = 0;
+            while index < emits.len() {
+                if declared.matches(emits[index]) {
+                    return None;
+                }
+                index += 1;
+            }
+            Some(declared)
+        }
+        Declared::Each(parts) => {
+            let mut index = 0;
+            while index < parts.len() {
+                if let Some(found) = unnamed(&parts[index], emits) {
+                    return Some(found);
+                }
+                index += 1;
+            }
+            None
+        }
+    }
 }
 
 /// A realtime handler emits realtime types.

@@ -3,15 +3,15 @@
 //! They are split without regard to which of them are known, so that one mistake does not hide the
 //! next one.
 
-use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned;
-use syn::{Attribute, LitStr, Meta, Path, Token};
+use syn::{Attribute, LitStr, Meta, Token};
 
 use crate::errors::Errors;
 use crate::names::{listed, nearest};
+use crate::source::text;
 
 /// One argument of an attribute.
 pub(crate) enum Argument {
@@ -44,18 +44,20 @@ pub(crate) enum Value {
 impl Argument {
     /// Splits at the commas.
     pub(crate) fn list(tokens: TokenStream, errors: &mut Errors) -> Vec<Argument> {
-        let mut pieces = vec![TokenStream::new()];
+        let mut pieces = Vec::new();
+        let mut piece = TokenStream::new();
         for token in tokens {
             match token {
                 TokenTree::Punct(comma) if comma.as_char() == ',' => {
-                    if pieces.last().is_some_and(TokenStream::is_empty) {
+                    if piece.is_empty() {
                         errors.at(&comma, "there is nothing before this comma; remove it");
                     }
-                    pieces.push(TokenStream::new());
+                    pieces.push(std::mem::take(&mut piece));
                 }
-                other => pieces.extend_last(other),
+                other => piece.extend([other]),
             }
         }
+        pieces.push(piece);
         pieces
             .into_iter()
             .filter(|piece| !piece.is_empty())
@@ -77,21 +79,12 @@ impl Argument {
             Meta::NameValue(pair) => {
                 let path = text(&pair.path);
                 let value = text(&pair.value);
-                errors.at(attribute, format!("write parentheses: `#[{path}({value})]`"));
+                errors.at(
+                    attribute,
+                    format!("write parentheses: `#[{path}({value})]`"),
+                );
                 Vec::new()
             }
-        }
-    }
-}
-
-trait ExtendLast {
-    fn extend_last(&mut self, token: TokenTree);
-}
-
-impl ExtendLast for Vec<TokenStream> {
-    fn extend_last(&mut self, token: TokenTree) {
-        if let Some(last) = self.last_mut() {
-            last.extend([token]);
         }
     }
 }
@@ -157,7 +150,10 @@ impl Named {
             ),
             Value::Malformed(rest) => errors.at(
                 self.tokens(),
-                format!("write `{name} = {}`", parenthesised(rest).as_deref().unwrap_or(example)),
+                format!(
+                    "write `{name} = {}`",
+                    parenthesised(rest).as_deref().unwrap_or(example)
+                ),
             ),
             Value::Assigned(tokens) => match syn::parse2(tokens.clone()) {
                 Ok(value) => return Some(value),
@@ -195,7 +191,10 @@ impl Named {
             Some(near) if known.len() > 1 => format!("; did you mean `{near}`?"),
             _ => String::new(),
         };
-        errors.at(&self.name, format!("unknown option `{name}`: {there_are}{meant}"));
+        errors.at(
+            &self.name,
+            format!("unknown option `{name}`: {there_are}{meant}"),
+        );
     }
 }
 
@@ -203,12 +202,19 @@ impl Named {
 fn meant(tokens: &TokenStream, example: &str) -> String {
     if let Ok(quoted) = syn::parse2::<LitStr>(tokens.clone()) {
         let value = quoted.value();
-        let word = !value.is_empty() && value.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
+        let word = !value.is_empty()
+            && value
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_:".contains(c));
         return if word { value } else { example.to_owned() };
     }
     let written = text(tokens);
     let wants_quotes = example.starts_with('"');
-    if wants_quotes && written.chars().all(|c| c.is_alphanumeric() || "_.*-".contains(c)) {
+    if wants_quotes
+        && written
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_.*-".contains(c))
+    {
         return format!("\"{written}\"");
     }
     example.to_owned()
@@ -236,57 +242,5 @@ impl Seen {
         }
         self.0.push(name.clone());
         true
-    }
-}
-
-/// The path of event-core where nobody gives another one.
-pub(crate) fn default_core() -> Path {
-    syn::parse_quote!(::event_core)
-}
-
-/// Makes event-core known to generated code as `__event_core`. A path that leads nowhere is
-/// reported here once, and where it was written.
-pub(crate) fn import(core: &Path) -> TokenStream {
-    quote_spanned!(core.span()=> use #core as __event_core;)
-}
-
-/// Tokens as a reader would write them: `Result<Option<Analyzed>, Error>`.
-pub(crate) fn text(tokens: &impl ToTokens) -> String {
-    let mut text = String::new();
-    append(tokens.to_token_stream(), &mut text);
-    text.trim_end().to_owned()
-}
-
-fn append(tokens: TokenStream, text: &mut String) {
-    for token in tokens {
-        match token {
-            TokenTree::Group(group) => {
-                let (open, close) = match group.delimiter() {
-                    Delimiter::Parenthesis => ("(", ")"),
-                    Delimiter::Brace => ("{", "}"),
-                    Delimiter::Bracket => ("[", "]"),
-                    Delimiter::None => ("", ""),
-                };
-                text.push_str(open);
-                append(group.stream(), text);
-                text.push_str(close);
-            }
-            TokenTree::Punct(punct) => {
-                match punct.as_char() {
-                    '+' | '=' => text.push_str(" "),
-                    _ => {}
-                }
-                text.push(punct.as_char());
-                if matches!(punct.as_char(), ',' | '+' | '=') {
-                    text.push(' ');
-                }
-            }
-            word => {
-                if text.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-                    text.push(' ');
-                }
-                text.push_str(&word.to_string());
-            }
-        }
     }
 }

@@ -7,12 +7,12 @@ mod method;
 mod options;
 mod parameter;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{ImplItem, Item, ItemFn, ItemImpl, Type};
+use syn::{Attribute, ImplItem, Item, ItemFn, ItemImpl, Type};
 
-use crate::arguments::text;
 use crate::errors::Errors;
+use crate::source::text;
 use method::Method;
 use options::{Options, Target};
 
@@ -33,7 +33,7 @@ pub(crate) fn event_handler(arguments: TokenStream, input: TokenStream) -> Token
         Item::Fn(item) => on_fn(arguments, item, &mut errors),
         other => {
             errors.at(
-                proc_macro2::Ident::new("event_handler", proc_macro2::Span::call_site()),
+                Ident::new("event_handler", Span::call_site()),
                 "`#[event_handler]` goes on a struct, on its `impl` block, or on an `async fn`; \
                  move it there",
             );
@@ -45,31 +45,60 @@ pub(crate) fn event_handler(arguments: TokenStream, input: TokenStream) -> Token
 }
 
 /// Expands `#[on]` and `#[emits]` where no `#[event_handler]` has taken them.
-pub(crate) fn misplaced(attribute: &str, input: &TokenStream) -> TokenStream {
+pub(crate) fn misplaced(attribute: &str, input: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    errors.at(
-        proc_macro2::Ident::new(attribute, proc_macro2::Span::call_site()),
-        format!(
-            "`#[{attribute}]` belongs on a method of an `impl` block with `#[event_handler]`, or \
-             below `#[event_handler]` on an `async fn`"
-        ),
-    );
+    let place = Ident::new(attribute, Span::call_site());
+    let function = syn::parse2::<ItemFn>(input.clone())
+        .ok()
+        .filter(|function| function.attrs.iter().any(is_event_handler));
+    let kept = match function {
+        Some(mut function) => {
+            errors.at(
+                place,
+                format!("write `#[{attribute}]` below `#[event_handler]`"),
+            );
+            // It would say that the handler reacts to nothing.
+            function
+                .attrs
+                .retain(|attribute| !is_event_handler(attribute));
+            function.into_token_stream()
+        }
+        None => {
+            errors.at(
+                place,
+                format!(
+                    "`#[{attribute}]` belongs on a method of an `impl` block with \
+                     `#[event_handler]`, or below `#[event_handler]` on an `async fn`"
+                ),
+            );
+            input
+        }
+    };
     let errors = errors.into_tokens();
-    quote!(#input #errors)
+    quote!(#kept #errors)
+}
+
+fn is_event_handler(attribute: &Attribute) -> bool {
+    let last = attribute.path().segments.last();
+    last.is_some_and(|last| last.ident == "event_handler")
 }
 
 /// An `impl` block: each method with `#[on]` becomes a handler.
 fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> TokenStream {
     let options = Options::parse(arguments, &Target::Impl, errors);
     check::check_impl(&item, &options, errors);
-    // The types in a block of a trait or with parameters mean nothing outside of it.
-    let closed = item.trait_.is_none() && item.generics.params.is_empty();
     let owner = (*item.self_ty).clone();
     let owner_name = owner_name(&owner, errors);
+    // The types in any other block mean nothing outside of it.
+    let of_struct = item.trait_.is_none() && item.generics.params.is_empty();
+    let registers = of_struct && owner_name.is_some();
+    let owner_name = owner_name.unwrap_or_default();
     let mut handlers = Vec::new();
     let mut any = false;
     for item in &mut item.items {
-        let ImplItem::Fn(function) = item else { continue };
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
         let before = errors.count();
         let attributes = method::Attributes::take(&mut function.attrs, &options.core, errors);
         if !attributes.is_handler() {
@@ -79,7 +108,7 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
         let name = format!("{owner_name}::{}", function.sig.ident);
         let method = Method::of_impl(name, &owner, function, attributes, errors);
         check::check_method(&method, &options, errors);
-        if closed {
+        if registers {
             handlers.push(expand::expand(&method, &options, errors.count() == before));
         }
     }
@@ -112,12 +141,13 @@ fn on_fn(arguments: TokenStream, mut item: ItemFn, errors: &mut Errors) -> Token
     quote!(#item #handler)
 }
 
-fn owner_name(owner: &Type, errors: &mut Errors) -> String {
-    if let Type::Path(path) = owner
-        && let Some(last) = path.path.segments.last()
-    {
-        return last.ident.to_string();
+fn owner_name(owner: &Type, errors: &mut Errors) -> Option<String> {
+    if let Type::Path(path) = owner {
+        return Some(path.path.segments.last()?.ident.to_string());
     }
-    errors.at(owner, "handlers are methods of a struct; write `impl` and its name");
-    String::new()
+    errors.at(
+        owner,
+        "handlers are methods of a struct; write `impl` and its name",
+    );
+    None
 }

@@ -1,34 +1,233 @@
-//! The derive and the attributes of `event-core`, which re-exports them.
+//! The derive and the attributes of `event-core`, which re-exports them: use them from there.
+//!
+//! | macro | stands on | makes of it |
+//! |---|---|---|
+//! | [`#[derive(Event)]`](macro@Event) | a struct, an enum | an event that every service knows |
+//! | [`#[event_handler]`](macro@event_handler) | a struct | dependencies, found by type |
+//! | | an `impl` block | a handler of each method with `#[on]` |
+//! | | an `async fn` | a handler without dependencies |
+//! | [`#[on]`](macro@on), [`#[emits]`](macro@emits) | such a method or function | what it reacts to and emits |
+//!
+//! What they generate are calls of public functions of `event-core`: `EventDefinition::new`,
+//! `HandlerDefinition::method` and so on. Everything that they do can be written by hand.
+//!
+//! Mistakes are reported where they are, all of an item at once. What can be told from the text is
+//! checked by the macro; what needs to know types is checked by assertions in the generated code,
+//! which the compiler evaluates.
 
 mod arguments;
+mod core_path;
 mod errors;
+mod names;
+mod source;
+
 mod event;
 mod handler;
-mod names;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Derive.
+/// Makes an event of a struct, or of an enum, each of whose variants is an event type.
+///
+/// ```
+/// use event_core::Event;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event("github.push", key = repository)]
+/// struct GithubPush {
+///     repository: String,
+///     commits: u32,
+/// }
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// enum ProjectEvent {
+///     #[event("sdlc.project.opened")]
+///     Opened { name: String },
+///     #[event("sdlc.phase.changed", key = 0)]
+///     PhaseChanged(String),
+/// }
+///
+/// let push = GithubPush { repository: "octo/hello".into(), commits: 2 };
+/// assert_eq!(push.definition().name(), "github.push");
+/// assert_eq!(push.key().as_deref(), Some("octo/hello"));
+///
+/// let changed = ProjectEvent::PhaseChanged("build".into());
+/// assert_eq!(changed.definition().name(), "sdlc.phase.changed");
+/// ```
+///
+/// # The attribute `#[event(…)]`
+///
+/// | | on a struct | on a variant | on an enum |
+/// |---|---|---|---|
+/// | `"github.push"` | its event type | its event type | |
+/// | `key = field` | the field that names what must stay in order; of a tuple its index, `key = 0` | the same | |
+/// | `realtime` | it is sent by Pub/Sub and kept nowhere | the same | |
+/// | `crate = path` | where `event_core` is, if not there | | the same, for all variants |
+///
+/// An event type matches `^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$`; its first segment is its category.
+/// A `key` is any field that can be displayed.
+///
+/// # The payload
+///
+/// The payload of a struct is what serde makes of it. The payload of an enum is the body of the
+/// variant alone, so these attributes of serde are refused: `tag`, `content`, `untagged`, `from`,
+/// `into`, `try_from` on the enum; `skip`, `skip_serializing`, `skip_deserializing`, `other`,
+/// `untagged` on a variant.
 #[proc_macro_derive(Event, attributes(event))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
     event::derive(&parse_macro_input!(input as DeriveInput)).into()
 }
 
-/// Handler.
+/// Declares handlers and their dependencies.
+///
+/// # On a struct
+///
+/// Its fields are dependencies, found by their types: anything that can be cloned, and repositories.
+/// On a unit struct it says that there are none.
+///
+/// # On an `impl` block
+///
+/// Each method with [`#[on]`](macro@on) is a handler, which is called `Struct::method`. Other methods
+/// stay what they are.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use event_core::{BoxError, Context, Event, RecordedEvent, event_handler};
+/// use serde::{Deserialize, Serialize};
+///
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { commits: u32 }
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("repository.analyzed")]
+/// # struct RepositoryAnalyzed { findings: u32 }
+/// trait Analyzer: Send + Sync {
+///     fn analyze(&self, push: &GithubPush) -> Result<RepositoryAnalyzed, BoxError>;
+/// }
+///
+/// #[event_handler]
+/// struct Repositories {
+///     analyzer: Arc<dyn Analyzer>,
+/// }
+///
+/// #[event_handler(group = "repo-agent")]
+/// impl Repositories {
+///     #[on("github.push")]
+///     #[emits("repository.analyzed")]
+///     async fn analyze(&self, push: GithubPush) -> Result<RepositoryAnalyzed, BoxError> {
+///         self.analyzer.analyze(&push)
+///     }
+///
+///     #[on("github.pr.*")]
+///     async fn log(&self, event: &RecordedEvent, context: &Context) {
+///         println!("{}, attempt {}", event.event_type(), context.attempt());
+///     }
+/// }
+/// ```
+///
+/// # On an `async fn`
+///
+/// ```
+/// use event_core::{Event, event_handler};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event("ai.response.chunk", realtime)]
+/// struct ResponseChunk {
+///     text: String,
+/// }
+///
+/// #[event_handler(on = "ai.response.chunk", realtime)]
+/// async fn show(chunk: ResponseChunk) {
+///     print!("{}", chunk.text);
+/// }
+/// ```
+///
+/// # Options
+///
+/// | option | on | meaning |
+/// |---|---|---|
+/// | `on = "github.push"`, `on = ["…", "…"]` | function | as [`#[on]`](macro@on) |
+/// | `emits = "repository.analyzed"`, `emits = ["…", "…"]` | function | as [`#[emits]`](macro@emits) |
+/// | `group = "repo-agent"` | `impl`, function | runs only in services of this group |
+/// | `start = now`, `start = beginning` | `impl`, function | where a new group begins to read; `beginning`, unless it says otherwise |
+/// | `realtime` | `impl`, function | reacts to what is sent by Pub/Sub, in every instance |
+/// | `crate = path` | all | where `event_core` is, if not there |
+///
+/// # What a handler takes and returns
+///
+/// In any order one event and, if it wants, `&Context`:
+///
+/// | parameter | the event |
+/// |---|---|
+/// | `event: GithubPush`, `event: &GithubPush` | typed; types that it does not cover are skipped |
+/// | `event: &RecordedEvent`, `event: RecordedEvent` | as it lies in the store, of any type |
+/// | `context: &Context` | the context |
+///
+/// It returns nothing, or what it emits: an event, `Option`, `Vec` or a tuple of events, `To` an
+/// aggregate, an `Envelope`; or a `Result` of one of these. Its future must be `Send`.
 #[proc_macro_attribute]
 pub fn event_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     handler::event_handler(arguments.into(), item.into()).into()
 }
 
-/// On.
+/// The events that a handler reacts to: full event types, or patterns, in which `*` is any run of
+/// characters.
+///
+/// It stands on a method of an `impl` block with [`#[event_handler]`](macro@event_handler), or below
+/// `#[event_handler]` on a function, once or several times, each with one or several strings. There
+/// it need not be imported.
+///
+/// A pattern covers a typed parameter if it matches at least one of its types. In the first segment
+/// `*` is for realtime handlers only.
+///
+/// ```
+/// # use event_core::{RecordedEvent, event_handler};
+/// #[event_handler]
+/// #[on("github.push", "github.pr.*")]
+/// #[on("gitlab.*")]
+/// async fn log(event: &RecordedEvent) {
+///     println!("{}", event.event_type());
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn on(_: TokenStream, item: TokenStream) -> TokenStream {
-    handler::misplaced("on", &item.into()).into()
+    handler::misplaced("on", item.into()).into()
 }
 
-/// Emits.
+/// The event types that a handler emits, which are among those that its return type declares.
+///
+/// It stands where [`#[on]`](macro@on) does, once or several times, each with one or several strings.
+/// Of each event that the handler returns it names a type; of an enum, those that are emitted.
+///
+/// ```
+/// # use event_core::{Event, event_handler};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { commits: u32 }
+/// #[derive(Serialize, Deserialize, Event)]
+/// enum RepositoryEvent {
+///     #[event("repository.analyzed")]
+///     Analyzed { findings: u32 },
+///     #[event("repository.skipped")]
+///     Skipped,
+///     #[event("repository.archived")]
+///     Archived,
+/// }
+///
+/// #[event_handler(on = "github.push")]
+/// #[emits("repository.analyzed", "repository.skipped")]
+/// async fn analyze(push: GithubPush) -> RepositoryEvent {
+///     match push.commits {
+///         0 => RepositoryEvent::Skipped,
+///         findings => RepositoryEvent::Analyzed { findings },
+///     }
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn emits(_: TokenStream, item: TokenStream) -> TokenStream {
-    handler::misplaced("emits", &item.into()).into()
+    handler::misplaced("emits", item.into()).into()
 }

@@ -26,9 +26,7 @@ pub(crate) fn leaves_category_open(pattern: &str) -> bool {
 /// What to say of a text that is no event type.
 pub(crate) fn refuse_event_type(text: &str) -> String {
     if text.contains('*') && is_pattern(text) {
-        return format!(
-            "`{text}` is a pattern; write one event type in full, without `*`"
-        );
+        return format!("`{text}` is a pattern; write one event type in full, without `*`");
     }
     match corrected(text) {
         Some(corrected) if corrected.contains('.') => {
@@ -108,7 +106,10 @@ pub(crate) fn event_type_of_struct(rust_type: &str) -> String {
 
 /// An event type for a variant without one: `Opened` of `ProjectEvent` gives `project.opened`.
 pub(crate) fn event_type_of_variant(rust_type: &str, variant: &str) -> String {
-    let category = match rust_type.trim_end_matches("Events").trim_end_matches("Event") {
+    let category = match rust_type
+        .trim_end_matches("Events")
+        .trim_end_matches("Event")
+    {
         "" => "category".to_owned(),
         some => snake_case(some),
     };
@@ -164,13 +165,21 @@ mod tests {
     fn the_rules_are_those_of_event_core() {
         let mut texts = vec![String::new()];
         for length in 0..6 {
-            let shorter: Vec<_> = texts.iter().filter(|t| t.len() == length).cloned().collect();
+            let shorter: Vec<_> = texts
+                .iter()
+                .filter(|t| t.len() == length)
+                .cloned()
+                .collect();
             for text in shorter {
                 texts.extend("aZ0_.*-".chars().map(|c| format!("{text}{c}")));
             }
         }
         for text in texts {
-            assert_eq!(is_event_type(&text), event_core::is_event_type(&text), "{text}");
+            assert_eq!(
+                is_event_type(&text),
+                event_core::is_event_type(&text),
+                "{text}"
+            );
             assert_eq!(is_pattern(&text), event_core::is_pattern(&text), "{text}");
         }
     }
@@ -190,7 +199,10 @@ mod tests {
         assert_eq!(corrected("9.push"), None);
         assert_eq!(event_type_of_struct("GithubPrOpened"), "github.pr_opened");
         assert_eq!(event_type_of_struct("Pinged"), "category.pinged");
-        assert_eq!(event_type_of_variant("ProjectEvent", "PhaseChanged"), "project.phase_changed");
+        assert_eq!(
+            event_type_of_variant("ProjectEvent", "PhaseChanged"),
+            "project.phase_changed"
+        );
         assert_eq!(event_type_of_variant("Event", "Opened"), "category.opened");
     }
 

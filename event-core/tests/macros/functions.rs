@@ -21,19 +21,19 @@ async fn live(event: Chunk) {
 
 #[event_handler(on = "macros.named", emits = "macros.tuple")]
 async fn emits_one(event: Named, _: &Context) -> Tuple {
-    Tuple(event.repository, 1)
+    Tuple(event.repository, 10)
 }
 
 #[event_handler(on = "macros.named", emits = ["macros.tuple"])]
 pub(crate) async fn emits_several(event: Named) -> Result<Option<Tuple>, std::io::Error> {
-    Ok(Some(Tuple(event.repository, 1)))
+    Ok(Some(Tuple(event.repository, 11)))
 }
 
 #[event_handler]
 #[on("macros.named")]
 #[emits("macros.tuple")]
 async fn attributes_below(event: Named) -> Vec<Tuple> {
-    vec![Tuple(event.repository, 1)]
+    vec![Tuple(event.repository, 12)]
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_function_stays_callable() {
         repository: "a".into(),
         commits: 1,
     };
-    assert_eq!(attributes_below(event).await, [Tuple("a".into(), 1)]);
+    assert_eq!(attributes_below(event).await, [Tuple("a".into(), 12)]);
 }
 
 #[test]

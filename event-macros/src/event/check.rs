@@ -14,7 +14,7 @@ use crate::names::{
 pub(super) fn check(item: &EventItem<'_>, errors: &mut Errors) {
     if !item.generics.params.is_empty() {
         errors.at(
-            &item.generics,
+            item.generics,
             format!(
                 "an event type is one Rust type, so `{}` cannot be generic; write a type for each, \
                  or an enum in the field",
@@ -92,15 +92,24 @@ fn check_key(one: &EventType<'_>, errors: &mut Errors) {
     }
     let message = match fields.as_slice() {
         [] => format!("`{}` has no fields; remove `key`", one.ident),
-        [only] => format!("`{}` has no field `{wanted}`; its only one is `{only}`", one.ident),
-        many => format!("`{}` has no field `{wanted}`; it has {}", one.ident, listed(many)),
+        [only] => format!(
+            "`{}` has no field `{wanted}`; its only one is `{only}`",
+            one.ident
+        ),
+        many => format!(
+            "`{}` has no field `{wanted}`; it has {}",
+            one.ident,
+            listed(many)
+        ),
     };
     errors.at(key, message);
 }
 
 fn check_distinct(variants: &[EventType<'_>], errors: &mut Errors) {
     for (index, variant) in variants.iter().enumerate() {
-        let Name::Given(name) = &variant.name else { continue };
+        let Name::Given(name) = &variant.name else {
+            continue;
+        };
         let earlier = variants[..index].iter().find(
             |earlier| matches!(&earlier.name, Name::Given(other) if other.value() == name.value()),
         );
@@ -141,7 +150,10 @@ const SERDE_OF_VARIANT: [(&str, &str); 5] = [
     ("skip", SKIPPED),
     ("skip_serializing", SKIPPED),
     ("skip_deserializing", SKIPPED),
-    ("other", "an unknown event type is never read as this variant; remove it"),
+    (
+        "other",
+        "an unknown event type is never read as this variant; remove it",
+    ),
     ("untagged", TAGGED),
 ];
 
@@ -149,10 +161,15 @@ fn refuse_serde(attributes: &[Attribute], refused: &Refused, errors: &mut Errors
     for attribute in attributes.iter().filter(|a| a.path().is_ident("serde")) {
         // Where the form is wrong, serde says so itself.
         for argument in Argument::of(attribute, &mut Errors::default()) {
-            let Argument::Named(named) = argument else { continue };
+            let Argument::Named(named) = argument else {
+                continue;
+            };
             let name: TokenStream = named.tokens();
             if let Some((option, why)) = refused.iter().find(|(option, _)| named.name == option) {
-                errors.at(name, format!("`{option}` of serde does not fit an event: {why}"));
+                errors.at(
+                    name,
+                    format!("`{option}` of serde does not fit an event: {why}"),
+                );
             }
         }
     }

@@ -5,11 +5,10 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::model::{EventItem, EventType, Name, Shape};
-use crate::arguments::import;
 
 /// The implementation of `Event`, and the registration.
 pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
-    let (ident, import) = (item.ident, import(&item.core));
+    let (ident, import) = (item.ident, item.core.import());
     let types = match &item.shape {
         Shape::Struct(one) => std::slice::from_ref(one),
         Shape::Enum(variants) => variants,
@@ -109,7 +108,7 @@ pub(super) fn fallback(item: &EventItem<'_>) -> TokenStream {
     if matches!(item.shape, Shape::Union(_)) || !item.generics.params.is_empty() {
         return TokenStream::new();
     }
-    let (ident, import) = (item.ident, import(&item.core));
+    let (ident, import) = (item.ident, item.core.import());
     quote! {
         const _: () = {
             #import

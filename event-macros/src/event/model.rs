@@ -3,10 +3,12 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
-use syn::{Attribute, Data, DeriveInput, Fields, Generics, LitStr, Member, Path};
+use syn::{Attribute, Data, DeriveInput, Fields, Generics, LitStr, Member};
 
-use crate::arguments::{Argument, Named, Seen, default_core, text};
+use crate::arguments::{Argument, Named, Seen};
+use crate::core_path::CorePath;
 use crate::errors::Errors;
+use crate::source::text;
 
 /// A type that is to be an event.
 pub(super) struct EventItem<'a> {
@@ -17,7 +19,7 @@ pub(super) struct EventItem<'a> {
     /// Its attributes, among which are serde's.
     pub(super) attributes: &'a [Attribute],
     /// The path of event-core.
-    pub(super) core: Path,
+    pub(super) core: CorePath,
     /// Struct or enum.
     pub(super) shape: Shape<'a>,
 }
@@ -78,15 +80,15 @@ struct EventArguments {
     name: Name,
     key: Option<Key>,
     realtime: bool,
-    core: Option<Path>,
+    core: Option<CorePath>,
 }
 
 impl<'a> EventItem<'a> {
     pub(super) fn parse(input: &'a DeriveInput, errors: &mut Errors) -> Self {
         let (core, shape) = match &input.data {
             Data::Struct(data) => {
-                let arguments = EventArguments::parse(&input.attrs, &Place::Struct, errors);
-                let core = arguments.core.clone();
+                let mut arguments = EventArguments::parse(&input.attrs, &Place::Struct, errors);
+                let core = arguments.core.take();
                 let one = EventType::new(&input.ident, &data.fields, &input.attrs, arguments);
                 (core, Shape::Struct(one))
             }
@@ -105,7 +107,7 @@ impl<'a> EventItem<'a> {
             ident: &input.ident,
             generics: &input.generics,
             attributes: &input.attrs,
-            core: core.unwrap_or_else(default_core),
+            core: core.unwrap_or_default(),
             shape,
         }
     }
@@ -211,7 +213,9 @@ impl EventArguments {
         match (name.as_str(), place) {
             ("key" | "realtime", Place::Enum) => errors.at(
                 &named.name,
-                format!("`{name}` belongs to one event type; write it on a variant, after its type"),
+                format!(
+                    "`{name}` belongs to one event type; write it on a variant, after its type"
+                ),
             ),
             ("crate", Place::Variant) => errors.at(
                 &named.name,

@@ -54,7 +54,10 @@ fn check_options(options: &Options, errors: &mut Errors) {
     if let Some(group) = &options.group
         && group.value().trim().is_empty()
     {
-        errors.at(group, "a group needs a name; write one, or leave `group` out");
+        errors.at(
+            group,
+            "a group needs a name; write one, or leave `group` out",
+        );
     }
     if let (Some(_), Some((_, start))) = (&options.realtime, &options.start) {
         errors.at(
@@ -228,7 +231,10 @@ fn check_emits(method: &Method<'_>, errors: &mut Errors) {
 
 fn check_distinct(attribute: &str, texts: &[LitStr], errors: &mut Errors) {
     for (index, text) in texts.iter().enumerate() {
-        if texts[..index].iter().any(|earlier| earlier.value() == text.value()) {
+        if texts[..index]
+            .iter()
+            .any(|earlier| earlier.value() == text.value())
+        {
             errors.at(
                 text,
                 format!(

@@ -5,11 +5,14 @@ use quote::quote;
 use syn::{Attribute, ItemStruct};
 
 use super::options::{Options, Target};
-use crate::arguments::import;
 use crate::errors::Errors;
 
 /// The struct itself, and its implementation of `Dependent`.
-pub(super) fn expand(arguments: TokenStream, item: &ItemStruct, errors: &mut Errors) -> TokenStream {
+pub(super) fn expand(
+    arguments: TokenStream,
+    item: &ItemStruct,
+    errors: &mut Errors,
+) -> TokenStream {
     let options = Options::parse(arguments, &Target::Struct, errors);
     if !item.generics.params.is_empty() {
         errors.at(
@@ -22,15 +25,19 @@ pub(super) fn expand(arguments: TokenStream, item: &ItemStruct, errors: &mut Err
         );
         return quote!(#item);
     }
-    let (ident, import) = (&item.ident, import(&options.core));
+    let (ident, import) = (&item.ident, options.core.import());
     let types = item.fields.iter().map(|field| {
         let (cfgs, ty) = (cfgs(&field.attrs), &field.ty);
         quote!(#(#cfgs)* __types.push(__event_core::DependencyType::of::<#ty>());)
     });
-    let values = item.fields.iter().zip(item.fields.members()).map(|(field, member)| {
-        let (cfgs, ty) = (cfgs(&field.attrs), &field.ty);
-        quote!(#(#cfgs)* #member: __dependencies.get::<#ty>()?)
-    });
+    let values = item
+        .fields
+        .iter()
+        .zip(item.fields.members())
+        .map(|(field, member)| {
+            let (cfgs, ty) = (cfgs(&field.attrs), &field.ty);
+            quote!(#(#cfgs)* #member: __dependencies.get::<#ty>()?)
+        });
     // Both halves are one function, since the compiler reports what is wrong with a type once for
     // each function.
     quote! {
@@ -68,5 +75,7 @@ pub(super) fn expand(arguments: TokenStream, item: &ItemStruct, errors: &mut Err
 }
 
 fn cfgs(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
+    attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cfg"))
 }

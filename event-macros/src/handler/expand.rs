@@ -6,8 +6,8 @@ use quote::{ToTokens, quote, quote_spanned};
 use super::method::Method;
 use super::options::{Options, Start};
 use super::parameter::{EventParameter, Parameter, Passed};
-use crate::arguments::{import, text};
 use crate::names::{is_event_type, is_pattern};
+use crate::source::text;
 
 /// Registers a handler that is `sound`, and lets the compiler check its types in any case.
 pub(super) fn expand(method: &Method<'_>, options: &Options, sound: bool) -> TokenStream {
@@ -17,7 +17,7 @@ pub(super) fn expand(method: &Method<'_>, options: &Options, sound: bool) -> Tok
         // The types are not known outside of the method.
         return TokenStream::new();
     };
-    let import = import(&options.core);
+    let import = options.core.import();
     let cfgs = &method.cfgs;
     let (ty, output) = (&event.ty, &method.output);
     let covers = covers(method, options, event);
@@ -29,11 +29,18 @@ pub(super) fn expand(method: &Method<'_>, options: &Options, sound: bool) -> Tok
         let submit = quote! {
             __event_core::__private::inventory::submit!(__HANDLER.2);
         };
-        (quote!(__event_core::HandlerRegistration::new(|| #registration)), submit)
+        (
+            quote!(__event_core::HandlerRegistration::new(|| #registration)),
+            submit,
+        )
     } else {
         (quote!(()), TokenStream::new())
     };
-    let kind = if sound { quote!(__event_core::HandlerRegistration) } else { quote!(()) };
+    let kind = if sound {
+        quote!(__event_core::HandlerRegistration)
+    } else {
+        quote!(())
+    };
     quote! {
         #(#cfgs)*
         const _: () = {
@@ -57,45 +64,60 @@ fn covers(method: &Method<'_>, options: &Options, event: &EventParameter) -> Tok
         Some(_) => "reacts_to_realtime",
         None => "reacts_to_stored",
     };
-    let patterns = method.attributes.on.iter().filter(|p| is_pattern(&p.value()));
+    let patterns = method
+        .attributes
+        .on
+        .iter()
+        .filter(|p| is_pattern(&p.value()));
     patterns
         .flat_map(|pattern| {
             [
-                assertion("covers", pattern, &quote!(&__HANDLER.0, #pattern, #rust_type)),
+                assertion(
+                    "covers",
+                    pattern,
+                    &quote!(&__HANDLER.0, #pattern, #rust_type),
+                ),
                 assertion(travel, pattern, &quote!(&__HANDLER.0, #pattern)),
             ]
         })
         .collect()
 }
 
-/// Asserts that what is returned fits `#[emits]`.
+/// Asserts that what is returned fits `#[emits]`, and the other way round.
 fn declares(method: &Method<'_>, options: &Options) -> TokenStream {
-    let rust_type = method.output_text();
-    if !method.attributes.emits_anything() {
-        let name = method.signature.ident.to_string();
-        let arguments = quote!(&__HANDLER.1, #name, #rust_type);
-        return assertion("emits_nothing", &method.output, &arguments);
-    }
     if method.returns_nothing() {
         return TokenStream::new();
     }
-    let emits = method.attributes.emits.iter().filter(|e| is_event_type(&e.value()));
-    emits
-        .flat_map(|event_type| {
+    let rust_type = method.output_text();
+    let name = method.signature.ident.to_string();
+    let emits = &method.attributes.emits;
+    let named = quote!(&__HANDLER.1, &[#(#emits),*], #name, #rust_type);
+    let each_is_named = assertion("emits_each", &method.output, &named);
+    let each_is_declared = emits
+        .iter()
+        .filter(|e| is_event_type(&e.value()))
+        .map(|event_type| {
             let declares = quote!(&__HANDLER.1, #event_type, #rust_type);
+            let declares = assertion("declares", event_type, &declares);
             let travels = options.realtime.as_ref().map(|_| {
-                assertion("emits_no_stored", event_type, &quote!(&__HANDLER.1, #event_type))
+                assertion(
+                    "emits_no_stored",
+                    event_type,
+                    &quote!(&__HANDLER.1, #event_type),
+                )
             });
-            [Some(assertion("declares", event_type, &declares)), travels]
-        })
-        .flatten()
-        .collect()
+            quote!(#declares #travels)
+        });
+    quote!(#each_is_named #(#each_is_declared)*)
 }
 
 /// A call that the compiler evaluates. If it fails, it is reported at `place`, since all of its
 /// tokens have that span.
 fn assertion(name: &str, place: &impl ToTokens, arguments: &TokenStream) -> TokenStream {
-    let mut spans = place.to_token_stream().into_iter().map(|token| token.span());
+    let mut spans = place
+        .to_token_stream()
+        .into_iter()
+        .map(|token| token.span());
     let first = spans.next().unwrap_or_else(Span::call_site);
     let last = spans.last().unwrap_or(first);
     let name = Ident::new(name, first);

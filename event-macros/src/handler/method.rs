@@ -2,12 +2,14 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{Attribute, ImplItemFn, ItemFn, LitStr, Path, Receiver, ReturnType, Signature, Type};
+use syn::{Attribute, ImplItemFn, ItemFn, LitStr, Receiver, ReturnType, Signature, Type};
 
 use super::options::Options;
 use super::parameter::{EventParameter, Parameter};
-use crate::arguments::{Argument, text};
+use crate::arguments::Argument;
+use crate::core_path::CorePath;
 use crate::errors::Errors;
+use crate::source::text;
 
 /// A method or a function that is to be a handler.
 pub(super) struct Method<'a> {
@@ -60,7 +62,14 @@ impl<'a> Method<'a> {
         errors: &mut Errors,
     ) -> Self {
         let name = function.sig.ident.to_string();
-        Self::new(name, None, &function.sig, &function.attrs, attributes, errors)
+        Self::new(
+            name,
+            None,
+            &function.sig,
+            &function.attrs,
+            attributes,
+            errors,
+        )
     }
 
     fn new(
@@ -100,10 +109,12 @@ impl<'a> Method<'a> {
 
     /// The events among its parameters; there must be one.
     pub(super) fn events(&self) -> impl Iterator<Item = &EventParameter> {
-        self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Event(event) => Some(event),
-            Parameter::Context(_) | Parameter::Refused => None,
-        })
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter {
+                Parameter::Event(event) => Some(event),
+                Parameter::Context(_) | Parameter::Refused => None,
+            })
     }
 
     /// The `impl` in what it returns, if there is one.
@@ -137,7 +148,9 @@ fn success_of(output: &Type) -> &Type {
 
 /// The type with the struct's name in place of `Self`, since it is used outside of the block.
 fn without_self(ty: &Type, owner: Option<&Type>) -> Type {
-    let Some(owner) = owner else { return ty.clone() };
+    let Some(owner) = owner else {
+        return ty.clone();
+    };
     let tokens = replace_self(ty.to_token_stream(), &owner.to_token_stream());
     syn::parse2(tokens).unwrap_or_else(|_| ty.clone())
 }
@@ -172,7 +185,7 @@ impl Attributes {
     // #[emits("repository.analyzed")]
     // #[emits("repository.analyzed", "repository.failed")]
     // Each of them any number of times; `#[event_core::on(…)]` is the same.
-    pub(super) fn take(from: &mut Vec<Attribute>, core: &Path, errors: &mut Errors) -> Self {
+    pub(super) fn take(from: &mut Vec<Attribute>, core: &CorePath, errors: &mut Errors) -> Self {
         let mut found = Self::default();
         from.retain(|attribute| {
             if is(attribute, "on", core) {
@@ -196,11 +209,6 @@ impl Attributes {
         self.has_on || self.first_emits.is_some()
     }
 
-    /// Whether it says that something is emitted.
-    pub(super) fn emits_anything(&self) -> bool {
-        self.first_emits.is_some() || !self.emits.is_empty()
-    }
-
     /// Adds what a function says in the options of `#[event_handler]`.
     pub(super) fn add(&mut self, options: &mut Options) {
         self.has_on |= options.on_reported || !options.on.is_empty();
@@ -210,16 +218,16 @@ impl Attributes {
 }
 
 /// Whether an attribute is `#[name]` of event-core.
-fn is(attribute: &Attribute, name: &str, core: &Path) -> bool {
+fn is(attribute: &Attribute, name: &str, core: &CorePath) -> bool {
     let path = attribute.path();
     if path.is_ident(name) {
         return true;
     }
     let mut from_last = path.segments.iter().rev().map(|segment| &segment.ident);
     from_last.next().is_some_and(|last| last == name)
-        && from_last.next().is_some_and(|parent| {
-            parent == "event_core" || core.segments.last().is_some_and(|core| core.ident == *parent)
-        })
+        && from_last
+            .next()
+            .is_some_and(|parent| parent == "event_core" || core.name() == Some(parent))
 }
 
 /// The strings between the parentheses.
@@ -238,10 +246,7 @@ fn strings(name: &str, example: &str, attribute: &Attribute, errors: &mut Errors
                 Argument::Named(named) => named.tokens(),
                 Argument::Other(tokens) => tokens,
             };
-            errors.at(
-                &tokens,
-                format!("`{}` is no string; {say}", text(&tokens)),
-            );
+            errors.at(&tokens, format!("`{}` is no string; {say}", text(&tokens)));
             None
         })
         .collect()

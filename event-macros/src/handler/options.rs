@@ -3,15 +3,17 @@
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{LitStr, Path, Token, bracketed, token};
+use syn::{LitStr, Token, bracketed, token};
 
-use crate::arguments::{Argument, Named, Seen, default_core, text};
+use crate::arguments::{Argument, Named, Seen};
+use crate::core_path::CorePath;
 use crate::errors::Errors;
+use crate::source::text;
 
 /// What was written between the parentheses.
 pub(super) struct Options {
     /// The path of event-core.
-    pub(super) core: Path,
+    pub(super) core: CorePath,
     /// The group that the handlers run in.
     pub(super) group: Option<LitStr>,
     /// Where the group begins to read, and the whole option for messages.
@@ -60,10 +62,10 @@ impl Options {
     //   #[event_handler(realtime)]
     // On a function: the same, and
     //   #[event_handler(on = "github.push", emits = "repository.analyzed")]
-    //   #[event_handler(on = ["github.push", "github.pr.*"], emits = [])]
+    //   #[event_handler(on = ["github.push", "github.pr.*"])]
     pub(super) fn parse(tokens: TokenStream, target: &Target, errors: &mut Errors) -> Self {
         let mut options = Self {
-            core: default_core(),
+            core: CorePath::default(),
             group: None,
             start: None,
             realtime: None,
@@ -178,7 +180,10 @@ impl Parse for Start {
         match word.to_string().as_str() {
             "now" => Ok(Start::Now),
             "beginning" => Ok(Start::Beginning),
-            _ => Err(syn::Error::new_spanned(word, "neither `now` nor `beginning`")),
+            _ => Err(syn::Error::new_spanned(
+                word,
+                "neither `now` nor `beginning`",
+            )),
         }
     }
 }

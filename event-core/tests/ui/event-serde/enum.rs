@@ -23,6 +23,19 @@ enum Converted {
     Opened(String),
 }
 
+#[derive(Clone, Serialize, Deserialize, Event)]
+#[serde(try_from = "Converted")]
+enum TriedToConvert {
+    #[event("project.opened")]
+    Opened,
+}
+
+impl From<Converted> for TriedToConvert {
+    fn from(_: Converted) -> Self {
+        TriedToConvert::Opened
+    }
+}
+
 impl From<String> for Converted {
     fn from(by: String) -> Self {
         Converted::Opened(by)

@@ -18,4 +18,7 @@ async fn emits(_event: GithubPush) -> RepositoryAnalyzed {
     RepositoryAnalyzed {}
 }
 
+#[event_handler(on = [])]
+async fn nothing(_event: GithubPush) {}
+
 fn main() {}

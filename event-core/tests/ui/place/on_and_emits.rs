@@ -1,4 +1,4 @@
-use event_core::{RecordedEvent, emits, event_handler, on};
+use event_core::{RecordedEvent, emits, on};
 
 struct Repositories;
 
@@ -12,7 +12,7 @@ impl Repositories {
 async fn handle(_event: RecordedEvent) {}
 
 #[on("github.push")]
-#[event_handler]
+#[event_core::event_handler]
 async fn above(_event: RecordedEvent) {}
 
 fn main() {}
