@@ -105,7 +105,11 @@ impl NewEvent {
         payload: impl Into<String>,
         metadata: Metadata,
     ) -> Result<Self, CodecError> {
-        let (event_type, payload) = (event_type.into(), payload.into());
+        let (event_type, mut payload) = (event_type.into(), payload.into());
+        // White space around it would be kept by a feed, and lost by a history.
+        if payload.trim().len() != payload.len() {
+            payload = payload.trim().to_owned();
+        }
         if !is_event_type(&event_type) {
             return Err(CodecError::InvalidType { event_type });
         }

@@ -121,7 +121,8 @@ impl HandlerEvent for RecordedEvent {
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "neither events nor a `Result` of events",
-    note = "return `()`, an event, `Option`, `Vec` or a tuple of events, `To<Aggregate>`, or a `Result` of one of these"
+    note = "return `()`, an event, `Option`, `Vec` or a tuple of events, `To<Aggregate>`, or a `Result` of one of these",
+    note = "the error of a `Result` must become a `BoxError`: an error type that is `Send` and `Sync`, or a text"
 )]
 pub trait HandlerOutput: Send {
     /// The event types that can come out.

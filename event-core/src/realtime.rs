@@ -372,8 +372,10 @@ impl RealtimePublisher {
 /// closing brace.
 ///
 /// # Errors
-/// [`CodecError::Encode`] where something of the user's own cannot be written as JSON.
+/// As of [`entry::encode_metadata`](crate::codec::entry::encode_metadata).
 pub fn encode_message_head(event: &NewEvent, publisher: &str) -> Result<String, CodecError> {
+    event.metadata().check()?;
+
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Head<'a> {

@@ -30,6 +30,9 @@ use realtime_runner::RealtimeRunner;
 
 /// Runs the handlers of one group on one store. Clones share everything.
 ///
+/// Run one instance of a group: instances share its checkpoints, but each handles every event that
+/// comes while it runs.
+///
 /// ```
 /// use event_core::prelude::*;
 /// use serde::{Deserialize, Serialize};
@@ -127,6 +130,9 @@ impl Service {
     /// Publishes events, and returns when the handlers of this service that take them are through,
     /// with what those emitted. A handler that runs anyway (see [`run_until`](Self::run_until)) is
     /// waited for; none runs twice. What is emitted is not waited for in turn.
+    ///
+    /// Not for use inside a handler: it would wait for a turn that comes only when that handler is
+    /// through. A handler returns what it emits, or has a [`Publisher`] among its dependencies.
     ///
     /// # Errors
     /// [`ServiceError::Publish`] where an event is not published; [`ServiceError::Handler`] where it

@@ -8,10 +8,20 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum ProjectEvent {
-    Opened { name: String },
-    PhaseChanged { from: Phase, to: Phase },
-    Measured { ratio: f64 },
-    Noted { #[serde(skip)] author: String },
+    Opened {
+        name: String,
+    },
+    PhaseChanged {
+        from: Phase,
+        to: Phase,
+    },
+    Measured {
+        ratio: f64,
+    },
+    Noted {
+        #[serde(skip)]
+        author: String,
+    },
     Archived(Option<Option<u8>>),
 }
 
@@ -81,9 +91,7 @@ impl Aggregate for Project {
 
     fn handle(&self, command: ProjectCommand) -> Result<Vec<ProjectEvent>, ProjectError> {
         match (command, &self.name) {
-            (ProjectCommand::Open(_), Some(name)) => {
-                Err(ProjectError::OpenAlready(name.clone()))
-            }
+            (ProjectCommand::Open(_), Some(name)) => Err(ProjectError::OpenAlready(name.clone())),
             (ProjectCommand::Open(name), None) => Ok(vec![opened(name)]),
             (_, None) => Err(ProjectError::NotOpen),
             (ProjectCommand::ChangePhase(to), _) if to == self.phase => Ok(vec![]),
@@ -102,6 +110,7 @@ fn changed(from: Phase, to: Phase) -> ProjectEvent {
 }
 
 /// What a test would show.
+#[allow(clippy::expect_used)] // A helper of tests, which Clippy does not take for a test itself.
 fn failure(scenario: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(scenario)).expect_err("the scenario must fail");
     *panic.downcast::<String>().expect("a failure is a text")

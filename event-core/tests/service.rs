@@ -1,5 +1,7 @@
 //! Services: built, checked and run on the memory store.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "service/build.rs"]
 mod build;
 #[path = "service/deliver.rs"]

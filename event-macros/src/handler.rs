@@ -109,7 +109,10 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
         let method = Method::of_impl(name, &owner, function, attributes, errors);
         check::check_method(&method, &options, errors);
         if registers {
-            handlers.push(expand::expand(&method, &options, errors.count() == before));
+            handlers.push(match errors.count() - before {
+                0 => expand::register(&method, &options),
+                _ => expand::check(&method, &options),
+            });
         }
     }
     if !any {
@@ -134,9 +137,10 @@ fn on_fn(arguments: TokenStream, mut item: ItemFn, errors: &mut Errors) -> Token
     check::check_function(&method, &options, errors);
     check::check_method(&method, &options, errors);
     // What looks like a function may stand in an `impl` block, where nothing can be registered.
-    let handler = match method.receiver {
-        Some(_) => TokenStream::new(),
-        None => expand::expand(&method, &options, errors.count() == 0),
+    let handler = match (method.receiver, errors.count()) {
+        (Some(_), _) => TokenStream::new(),
+        (None, 0) => expand::register(&method, &options),
+        (None, _) => expand::check(&method, &options),
     };
     quote!(#item #handler)
 }

@@ -380,11 +380,11 @@ mod tests {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
     enum Shape {
-        UnitShape,
-        NewtypeShape(Vec<u8>),
-        TupleShape(u8, String),
+        Point,
+        Dots(Vec<u8>),
+        Named(u8, String),
         #[serde(rename_all = "camelCase")]
-        StructShape {
+        Square {
             side_length: u8,
         },
     }
@@ -401,10 +401,10 @@ mod tests {
 
         fn definition(&self) -> &'static EventDefinition {
             &SHAPES[match self {
-                Shape::UnitShape => 0,
-                Shape::NewtypeShape(_) => 1,
-                Shape::TupleShape(..) => 2,
-                Shape::StructShape { .. } => 3,
+                Shape::Point => 0,
+                Shape::Dots(_) => 1,
+                Shape::Named(..) => 2,
+                Shape::Square { .. } => 3,
             }]
         }
     }
@@ -423,10 +423,10 @@ mod tests {
     #[test]
     fn the_body_of_a_variant_stands_alone() {
         for (shape, json) in [
-            (Shape::UnitShape, "{}"),
-            (Shape::NewtypeShape(vec![1, 2]), "[1,2]"),
-            (Shape::TupleShape(3, "x".into()), r#"[3,"x"]"#),
-            (Shape::StructShape { side_length: 4 }, r#"{"sideLength":4}"#),
+            (Shape::Point, "{}"),
+            (Shape::Dots(vec![1, 2]), "[1,2]"),
+            (Shape::Named(3, "x".into()), r#"[3,"x"]"#),
+            (Shape::Square { side_length: 4 }, r#"{"sideLength":4}"#),
         ] {
             assert_eq!(encode(&shape).unwrap(), json);
             let name = shape.definition().name();

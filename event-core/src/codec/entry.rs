@@ -33,12 +33,19 @@ pub struct EntryFields<'a> {
 /// The field `metadata` of an event.
 ///
 /// # Errors
-/// [`CodecError::Encode`] where something of the user's own cannot be written as JSON.
+/// [`CodecError::ReservedKey`] where the user's own has a name of the framework's,
+/// [`CodecError::Malformed`] where the time has a year beyond 9999, [`CodecError::Encode`] where
+/// something cannot be written as JSON.
 pub fn encode_metadata(event: &NewEvent) -> Result<String, CodecError> {
-    serde_json::to_string(event.metadata()).map_err(|source| CodecError::Encode {
-        event_type: event.event_type().to_owned(),
-        source,
-    })
+    event.metadata().check()?;
+    // Room for what most events have, so that the text does not move while it grows.
+    let mut json = Vec::with_capacity(384);
+    serde_json::to_writer(&mut json, event.metadata())
+        .and_then(|()| String::from_utf8(json).map_err(serde::ser::Error::custom))
+        .map_err(|source| CodecError::Encode {
+            event_type: event.event_type().to_owned(),
+            source,
+        })
 }
 
 /// The field `aggregate` up to the version, which the store alone knows: the store appends the

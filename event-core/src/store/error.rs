@@ -76,6 +76,17 @@ pub enum AppendError {
         /// The id.
         event_id: Uuid,
     },
+    /// An event of this id is stored already, but elsewhere in the feed: of no aggregate, or of
+    /// another one.
+    #[error(
+        "an event of another place in the feed of `{category}` has the id {event_id}; give each event an id of its own"
+    )]
+    IdTaken {
+        /// The category.
+        category: String,
+        /// The id.
+        event_id: Uuid,
+    },
     /// Only an aggregate has a version to expect.
     #[error("{expected} was expected of the feed of `{category}`; only an aggregate has a version")]
     ExpectedOfFeed {

@@ -78,13 +78,19 @@ impl Default for Feed {
 /// The ids of the newest events of a feed, bounded in number and time.
 #[derive(Default)]
 struct RememberedIds {
-    found: HashMap<Uuid, AppendedEvent>,
+    found: HashMap<Uuid, (Target, AppendedEvent)>,
     order: VecDeque<(DateTime<Utc>, Uuid)>,
 }
 
 impl RememberedIds {
-    fn remember(&mut self, now: DateTime<Utc>, id: Uuid, event: AppendedEvent, most: usize) {
-        self.found.insert(id, event);
+    fn remember(
+        &mut self,
+        now: DateTime<Utc>,
+        id: Uuid,
+        place: (Target, AppendedEvent),
+        most: usize,
+    ) {
+        self.found.insert(id, place);
         self.order.push_back((now, id));
         while let Some((since, oldest)) = self.order.front()
             && (self.order.len() > most || now - since > REMEMBERED_FOR)
@@ -252,16 +258,23 @@ impl Feed {
         {
             return Err(conflict(aggregate));
         }
-        Ok(events
+        events
             .iter()
             .map(|event| {
-                let found = self.remembered.found.get(&event.metadata().event_id)?;
-                Some(AppendedEvent {
-                    repeated: true,
-                    ..*found
-                })
+                let event_id = event.metadata().event_id;
+                match self.remembered.found.get(&event_id) {
+                    None => Ok(None),
+                    Some((target, place)) if target == append.target() => Ok(Some(AppendedEvent {
+                        repeated: true,
+                        ..*place
+                    })),
+                    Some(_) => Err(AppendError::IdTaken {
+                        category: append.target().category().to_string(),
+                        event_id,
+                    }),
+                }
             })
-            .collect())
+            .collect()
     }
 }
 
@@ -331,8 +344,12 @@ impl EventStore for MemoryStore {
             };
             if append.aggregate().is_none() || append.expected().exact().is_none() {
                 let most = self.limits.remembered_ids;
-                feed.remembered
-                    .remember(self.clock.now(), event_id, stored, most);
+                feed.remembered.remember(
+                    self.clock.now(),
+                    event_id,
+                    (append.target().clone(), stored),
+                    most,
+                );
             }
             appended.events.push(stored);
             fresh.push(event);

@@ -299,7 +299,11 @@ fn through_codec<E: Event + Debug + PartialEq>(event: &E) -> Result<E, String> {
     if read == *event {
         Ok(read)
     } else {
-        Err(not_survived(event, Some(new.payload()), &format!("{read:?}")))
+        Err(not_survived(
+            event,
+            Some(new.payload()),
+            &format!("{read:?}"),
+        ))
     }
 }
 

@@ -115,7 +115,9 @@ const LONGEST_RULE: Duration = Duration::from_secs(120);
 #[doc(hidden)]
 pub async fn run_rule(rule: impl Future<Output = ()>) {
     if tokio::time::timeout(LONGEST_RULE, rule).await.is_err() {
-        panic!("the rule has not come to an end in {LONGEST_RULE:?}: the store has stopped answering");
+        panic!(
+            "the rule has not come to an end in {LONGEST_RULE:?}: the store has stopped answering"
+        );
     }
 }
 
@@ -166,6 +168,7 @@ macro_rules! store_contract_tests {
                 a_partly_repeated_exact_append_is_a_conflict
                 another_id_at_an_old_version_is_a_conflict
                 an_id_is_one_event_in_each_category
+                an_id_of_another_place_is_refused
                 as_many_ids_are_remembered_as_the_limit_says
                 a_refused_append_leaves_no_trace_of_its_ids
             }
@@ -174,6 +177,7 @@ macro_rules! store_contract_tests {
                 an_event_of_another_category_keeps_all_out
                 a_realtime_event_keeps_all_out
                 an_id_given_twice_keeps_all_out
+                metadata_that_would_not_survive_keeps_all_out
                 an_oversized_payload_keeps_all_out
                 oversized_metadata_keeps_all_out
                 too_many_events_are_refused

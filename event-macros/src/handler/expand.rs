@@ -9,50 +9,77 @@ use super::parameter::{EventParameter, Parameter, Passed};
 use crate::names::{is_event_type, is_pattern};
 use crate::source::text;
 
-/// Registers a handler that is `sound`, and lets the compiler check its types in any case.
-pub(super) fn expand(method: &Method<'_>, options: &Options, sound: bool) -> TokenStream {
-    let events: Vec<_> = method.events().collect();
-    let generic = !method.signature.generics.params.is_empty();
-    let ([event], false, None) = (events.as_slice(), generic, method.open_output()) else {
-        // The types are not known outside of the method.
+/// Registers a handler, and lets the compiler check its types.
+pub(super) fn register(method: &Method<'_>, options: &Options) -> TokenStream {
+    let Some(event) = event_to_check(method) else {
         return TokenStream::new();
     };
+    let definition = definition(method, options, event);
+    let handler = Constant {
+        ty: quote!(__event_core::HandlerRegistration),
+        value: quote!(__event_core::HandlerRegistration::new(|| #definition)),
+        used: quote!(__event_core::__private::inventory::submit!(__HANDLER.2);),
+    };
+    assert_around(&handler, method, options, event)
+}
+
+/// Lets the compiler check the types of a handler that has mistakes already, so that what is wrong
+/// with the types is reported with them.
+pub(super) fn check(method: &Method<'_>, options: &Options) -> TokenStream {
+    let Some(event) = event_to_check(method) else {
+        return TokenStream::new();
+    };
+    let nothing = Constant {
+        ty: quote!(()),
+        value: quote!(()),
+        used: TokenStream::new(),
+    };
+    assert_around(&nothing, method, options, event)
+}
+
+/// The event of a handler whose types mean something outside of it.
+fn event_to_check<'a>(method: &'a Method<'_>) -> Option<&'a EventParameter> {
+    let mut events = method.events();
+    let (event, None) = (events.next()?, events.next()) else {
+        return None;
+    };
+    let generic = !method.signature.generics.params.is_empty();
+    (!generic && method.open_output().is_none()).then_some(event)
+}
+
+/// Something that is evaluated by the compiler, and what is made of it.
+struct Constant {
+    ty: TokenStream,
+    value: TokenStream,
+    used: TokenStream,
+}
+
+fn assert_around(
+    handler: &Constant,
+    method: &Method<'_>,
+    options: &Options,
+    event: &EventParameter,
+) -> TokenStream {
     let import = options.core.import();
     let cfgs = &method.cfgs;
-    let (ty, output) = (&event.ty, &method.output);
+    let (event_ty, output_ty) = (&event.ty, &method.output);
+    let Constant { ty, value, used } = handler;
     let covers = covers(method, options, event);
     let declares = declares(method, options);
     // All that depends on the two types is one constant, since the compiler reports what is wrong
     // with a type once for each constant.
-    let (registration, submit) = if sound {
-        let registration = registration(method, options, event);
-        let submit = quote! {
-            __event_core::__private::inventory::submit!(__HANDLER.2);
-        };
-        (
-            quote!(__event_core::HandlerRegistration::new(|| #registration)),
-            submit,
-        )
-    } else {
-        (quote!(()), TokenStream::new())
-    };
-    let kind = if sound {
-        quote!(__event_core::HandlerRegistration)
-    } else {
-        quote!(())
-    };
     quote! {
         #(#cfgs)*
         const _: () = {
             #import
-            const __HANDLER: (__event_core::Declared, __event_core::Declared, #kind) = (
-                <#ty as __event_core::HandlerEvent>::COVERS,
-                <#output as __event_core::HandlerOutput>::DECLARES,
-                #registration,
+            const __HANDLER: (__event_core::Declared, __event_core::Declared, #ty) = (
+                <#event_ty as __event_core::HandlerEvent>::COVERS,
+                <#output_ty as __event_core::HandlerOutput>::DECLARES,
+                #value,
             );
             #covers
             #declares
-            #submit
+            #used
         };
     }
 }
@@ -92,7 +119,8 @@ fn declares(method: &Method<'_>, options: &Options) -> TokenStream {
     let name = method.signature.ident.to_string();
     let emits = &method.attributes.emits;
     let named = quote!(&__HANDLER.1, &[#(#emits),*], #name, #rust_type);
-    let each_is_named = assertion("emits_each", &method.output, &named);
+    let each_is_named = (!method.attributes.emits_reported)
+        .then(|| assertion("emits_each", &method.output, &named));
     let each_is_declared = emits
         .iter()
         .filter(|e| is_event_type(&e.value()))
@@ -127,7 +155,7 @@ fn assertion(name: &str, place: &impl ToTokens, arguments: &TokenStream) -> Toke
 }
 
 /// What a service must know of the handler.
-fn registration(method: &Method<'_>, options: &Options, event: &EventParameter) -> TokenStream {
+fn definition(method: &Method<'_>, options: &Options, event: &EventParameter) -> TokenStream {
     let ident = &method.signature.ident;
     let (name, output, ty) = (&method.name, &method.output, &event.ty);
     let owner = match method.owner {

@@ -42,6 +42,8 @@ pub(super) struct Attributes {
     pub(super) has_on: bool,
     /// The first `#[emits]`.
     pub(super) first_emits: Option<Attribute>,
+    /// Whether something in the place of an emitted type was reported already.
+    pub(super) emits_reported: bool,
 }
 
 impl<'a> Method<'a> {
@@ -194,8 +196,10 @@ impl Attributes {
                 found.on.extend(texts);
             } else if is(attribute, "emits", core) {
                 found.first_emits.get_or_insert_with(|| attribute.clone());
+                let before = errors.count();
                 let texts = strings("emits", "repository.analyzed", attribute, errors);
                 found.emits.extend(texts);
+                found.emits_reported |= errors.count() > before;
             } else {
                 return true;
             }
@@ -212,6 +216,7 @@ impl Attributes {
     /// Adds what a function says in the options of `#[event_handler]`.
     pub(super) fn add(&mut self, options: &mut Options) {
         self.has_on |= options.on_reported || !options.on.is_empty();
+        self.emits_reported |= options.emits_reported;
         self.on.splice(0..0, options.on.drain(..));
         self.emits.splice(0..0, options.emits.drain(..));
     }

@@ -26,6 +26,8 @@ pub(super) struct Options {
     pub(super) emits: Vec<LitStr>,
     /// Whether something in the place of `on` was reported already.
     pub(super) on_reported: bool,
+    /// Whether something in the place of `emits` was reported already.
+    pub(super) emits_reported: bool,
 }
 
 /// Where a group begins to read.
@@ -72,6 +74,7 @@ impl Options {
             on: Vec::new(),
             emits: Vec::new(),
             on_reported: false,
+            emits_reported: false,
         };
         let mut seen = Seen::default();
         for argument in Argument::list(tokens, errors) {
@@ -130,11 +133,10 @@ impl Options {
                 Some(Texts(texts)) => self.on = texts,
                 None => self.on_reported = true,
             },
-            _ => {
-                if let Some(Texts(texts)) = named.value("\"repository.analyzed\"", errors) {
-                    self.emits = texts;
-                }
-            }
+            _ => match named.value("\"repository.analyzed\"", errors) {
+                Some(Texts(texts)) => self.emits = texts,
+                None => self.emits_reported = true,
+            },
         }
     }
 

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::StoreHarness;
 use super::bank::{account, bank, category, deposit, deposits, event_of};
 use super::steps::{
-    append, append_to_feed, expect_conflict, feed, fresh, head, history, new_ids, read,
-    read_feed, recorded_ids, version_of, with_events,
+    append, append_to_feed, expect_conflict, feed, fresh, head, history, new_ids, read, read_feed,
+    recorded_ids, version_of, with_events,
 };
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{Append, AppendError, EventStore, Expected, Versions};
@@ -35,7 +35,11 @@ pub async fn any_is_accepted_three_times<H: StoreHarness>(harness: &H) {
     let account = account("a");
     for version in 1..=3 {
         let appended = append(&store, &account, Expected::Any, vec![deposit()]).await;
-        assert_eq!(appended.version(), version, "each append must make one more");
+        assert_eq!(
+            appended.version(),
+            version,
+            "each append must make one more"
+        );
     }
     assert_eq!(history(&store, &account).await.len(), 3);
 }
@@ -48,7 +52,11 @@ pub async fn no_stream_is_accepted_once<H: StoreHarness>(harness: &H) {
     let again = Append::to(account.clone(), Expected::NoStream, vec![deposit()]);
     expect_conflict(&store, &again, 1).await;
     with_events(&store, super::bank::account("b"), 3).await;
-    let third = Append::to(super::bank::account("b"), Expected::NoStream, vec![deposit()]);
+    let third = Append::to(
+        super::bank::account("b"),
+        Expected::NoStream,
+        vec![deposit()],
+    );
     expect_conflict(&store, &third, 3).await;
 }
 
@@ -59,7 +67,12 @@ pub async fn exists_is_refused_on_a_missing_aggregate<H: StoreHarness>(harness: 
     let append_existing = Append::to(account.clone(), Expected::Exists, vec![deposit()]);
     expect_conflict(&store, &append_existing, 0).await;
     for count in [1, 3] {
-        let account = with_events(&store, super::bank::account(&format!("with-{count}")), count).await;
+        let account = with_events(
+            &store,
+            super::bank::account(&format!("with-{count}")),
+            count,
+        )
+        .await;
         let appended = append(&store, &account, Expected::Exists, vec![deposit()]).await;
         assert_eq!(appended.version(), count + 1);
     }
@@ -98,7 +111,12 @@ pub async fn after_3_events_only_exact_3_is_accepted<H: StoreHarness>(harness: &
 pub async fn an_append_says_where_its_events_lie<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let account = account("a");
-    for expected in [Expected::NoStream, Expected::Exact(3), Expected::Exists, Expected::Any] {
+    for expected in [
+        Expected::NoStream,
+        Expected::Exact(3),
+        Expected::Exists,
+        Expected::Any,
+    ] {
         let before = history(&store, &account).await.len();
         let appended = append(&store, &account, expected, deposits(3)).await;
         let stored = read(&store, &account, &Versions::from(before as Version + 1)).await;
@@ -145,7 +163,11 @@ pub async fn one_id_in_two_categories_is_two_aggregates<H: StoreHarness>(harness
         let event = event_of(&category(name));
         append(&store, &aggregate, Expected::NoStream, vec![event.clone()]).await;
         let events = history(&store, &aggregate).await;
-        assert_eq!(recorded_ids(&events), new_ids(&[event]), "events of `{name}` alone");
+        assert_eq!(
+            recorded_ids(&events),
+            new_ids(&[event]),
+            "events of `{name}` alone"
+        );
     }
     for name in names {
         assert_eq!(feed(&store, &category(name)).await.len(), 1);
@@ -157,10 +179,49 @@ pub async fn an_id_may_be_any_text<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let longest = "x".repeat(512);
     let ids = [
-        "a", "A", "b", "ab", "a:b", "a:b:", ":a:b", "account:a", "{a}", "{a", "a}", "{}", "*",
-        "a*", "?", "[a]", "[ab]", "\\a", "\\", "\"", "'", "a b", " a", "a ", "a\nb", "a\r\nb",
-        "a\tb", "\u{0}", "a\u{0}b", "%s", "0", "1", "-1", "null", "ä", "a\u{308}", "日本語", "🦀",
-        "\u{2028}", "\u{feff}a", "octo/hello", "..", &longest,
+        "a",
+        "A",
+        "b",
+        "ab",
+        "a:b",
+        "a:b:",
+        ":a:b",
+        "account:a",
+        "{a}",
+        "{a",
+        "a}",
+        "{}",
+        "*",
+        "a*",
+        "?",
+        "[a]",
+        "[ab]",
+        "\\a",
+        "\\",
+        "\"",
+        "'",
+        "a b",
+        " a",
+        "a ",
+        "a\nb",
+        "a\r\nb",
+        "a\tb",
+        "\u{0}",
+        "a\u{0}b",
+        "%s",
+        "0",
+        "1",
+        "-1",
+        "null",
+        "ä",
+        "a\u{308}",
+        "日本語",
+        "🦀",
+        "\u{2028}",
+        "\u{feff}a",
+        "octo/hello",
+        "..",
+        &longest,
     ];
     for (id, count) in ids.iter().zip(0..) {
         // Different numbers of events, so that histories that run together show.
@@ -169,14 +230,22 @@ pub async fn an_id_may_be_any_text<H: StoreHarness>(harness: &H) {
     let mut in_feed = feed(&store, &bank()).await;
     for (id, count) in ids.iter().zip(0..) {
         let events = history(&store, &account(id)).await;
-        assert_eq!(events.len(), 1 + count % 3, "the id {id:?} must have its own events");
+        assert_eq!(
+            events.len(),
+            1 + count % 3,
+            "the id {id:?} must have its own events"
+        );
         let (own, others) = in_feed
             .into_iter()
             .partition(|event| event.aggregate().is_some_and(|found| found.id == **id));
         in_feed = others;
         assert_eq!(events, own, "history and feed must agree on the id {id:?}");
     }
-    assert_eq!(in_feed, [], "every entry of the feed must be of one of the ids");
+    assert_eq!(
+        in_feed,
+        [],
+        "every entry of the feed must be of one of the ids"
+    );
 }
 
 /// Events that are appended to a feed lie there without aggregate, and in no history.
@@ -184,7 +253,11 @@ pub async fn events_of_a_feed_belong_to_no_aggregate<H: StoreHarness>(harness: &
     let store = fresh(harness).await;
     let account = with_events(&store, account("a"), 1).await;
     let appended = append_to_feed(&store, &bank(), deposits(2)).await;
-    assert_eq!(appended.version(), 0, "without aggregate there is no version");
+    assert_eq!(
+        appended.version(),
+        0,
+        "without aggregate there is no version"
+    );
     let in_feed = feed(&store, &bank()).await;
     assert_eq!(in_feed.len(), 3);
     for event in &in_feed[1..] {
@@ -239,8 +312,16 @@ pub async fn an_append_of_several_is_all_or_nothing<H: StoreHarness>(harness: &H
         let finished = writer.is_finished();
         let in_history = history(&store, &account).await.len();
         let in_feed = feed(&store, &bank()).await.len();
-        assert_eq!(in_history % EVENTS, 0, "a history must show all of an append or nothing");
-        assert_eq!(in_feed % EVENTS, 0, "a feed must show all of an append or nothing");
+        assert_eq!(
+            in_history % EVENTS,
+            0,
+            "a history must show all of an append or nothing"
+        );
+        assert_eq!(
+            in_feed % EVENTS,
+            0,
+            "a feed must show all of an append or nothing"
+        );
         if finished {
             assert_eq!((in_history, in_feed), (APPENDS * EVENTS, APPENDS * EVENTS));
             break;
@@ -322,14 +403,22 @@ pub async fn writers_at_any_version_lose_nothing<H: StoreHarness>(harness: &H) {
         writers.spawn(async move {
             let mut places = Vec::new();
             for _ in 0..APPENDS {
-                places.extend(append(&store, &account, Expected::Any, vec![deposit()]).await.events);
+                places.extend(
+                    append(&store, &account, Expected::Any, vec![deposit()])
+                        .await
+                        .events,
+                );
             }
             places
         });
     }
     let places = writers.join_all().await.concat();
     let versions: HashSet<_> = places.iter().map(|place| place.version).collect();
-    assert_eq!(versions.len(), WRITERS * APPENDS, "no two events may get one version");
+    assert_eq!(
+        versions.len(),
+        WRITERS * APPENDS,
+        "no two events may get one version"
+    );
     let stored = history(&store, &account).await;
     assert_eq!(stored.len(), WRITERS * APPENDS);
     for place in places {
@@ -378,7 +467,10 @@ pub async fn another_client_goes_on_where_one_stopped<H: StoreHarness>(harness: 
     let store = fresh(harness).await;
     let account = with_events(&store, account("a"), 2).await;
     let other = harness.other_client(&store).await;
-    assert_eq!(history(&other, &account).await, history(&store, &account).await);
+    assert_eq!(
+        history(&other, &account).await,
+        history(&store, &account).await
+    );
     let appended = append(&other, &account, Expected::Exact(2), vec![deposit()]).await;
     assert_eq!(history(&store, &account).await.len(), 3);
     assert_eq!(head(&store, &bank()).await, appended.position());

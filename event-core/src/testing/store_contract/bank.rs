@@ -99,12 +99,18 @@ pub(super) enum Notice {
 }
 
 const NOTICES: &[EventDefinition] = &[
-    EventDefinition::new("bank.rate.quoted").realtime().variant(0),
+    EventDefinition::new("bank.rate.quoted")
+        .realtime()
+        .variant(0),
     EventDefinition::new("bank.rate.withdrawn")
         .realtime()
         .variant(1),
-    EventDefinition::new("bank.rates.closed").realtime().variant(2),
-    EventDefinition::new("weather.rain.begun").realtime().variant(3),
+    EventDefinition::new("bank.rates.closed")
+        .realtime()
+        .variant(2),
+    EventDefinition::new("weather.rain.begun")
+        .realtime()
+        .variant(3),
 ];
 
 impl Event for Notice {

@@ -65,7 +65,17 @@ pub async fn the_start_is_a_checkpoint<H: StoreHarness>(harness: &H) {
 pub async fn each_group_has_its_own<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let groups = [
-        "agents", "agent", "repo-agent", "a:b", "a", "b", "{a}", "*", "a b", "ünïcode", "0",
+        "agents",
+        "agent",
+        "repo-agent",
+        "a:b",
+        "a",
+        "b",
+        "{a}",
+        "*",
+        "a b",
+        "ünïcode",
+        "0",
     ];
     let appended = append_to_feed(&store, &bank(), deposits(groups.len())).await;
     for (group, event) in groups.iter().zip(&appended.events) {

@@ -30,7 +30,13 @@ pub async fn a_feed_has_the_order_of_appends<H: StoreHarness>(harness: &H) {
         let new = deposits(1 + round % 3);
         sent.extend(new_ids(&new));
         if round % 2 == 0 {
-            append(&store, &account(&format!("{}", round % 4)), Expected::Any, new).await;
+            append(
+                &store,
+                &account(&format!("{}", round % 4)),
+                Expected::Any,
+                new,
+            )
+            .await;
         } else {
             append_to_feed(&store, &bank(), new).await;
         }
@@ -54,7 +60,11 @@ pub async fn positions_grow<H: StoreHarness>(harness: &H) {
         .iter()
         .map(|event| event.position())
         .collect();
-    assert_eq!(read, positions[1..], "an event must lie where the append said");
+    assert_eq!(
+        read,
+        positions[1..],
+        "an event must lie where the append said"
+    );
 }
 
 /// The head is the position of the newest entry.
@@ -64,7 +74,10 @@ pub async fn head_is_the_newest_position<H: StoreHarness>(harness: &H) {
     for round in 1..5 {
         let appended = append(&store, &account("a"), Expected::Any, deposits(round)).await;
         assert_eq!(head(&store, &bank()).await, appended.position());
-        let last = feed(&store, &bank()).await.pop().map(|event| event.position());
+        let last = feed(&store, &bank())
+            .await
+            .pop()
+            .map(|event| event.position());
         assert_eq!(last, Some(appended.position()));
     }
 }
@@ -85,7 +98,10 @@ pub async fn reading_goes_on_after_a_position<H: StoreHarness>(harness: &H) {
         (Position::new(0, 1), all.len()),
         (Position::new(1, 0), all.len()),
         (Position::new(1, u64::MAX), all.len()),
-        (Position::new(newest.milliseconds(), newest.sequence() + 1), 0),
+        (
+            Position::new(newest.milliseconds(), newest.sequence() + 1),
+            0,
+        ),
         (Position::new(newest.milliseconds() + 1, 0), 0),
         (Position::new(u64::MAX, u64::MAX), 0),
     ] {
@@ -212,7 +228,9 @@ pub async fn a_feed_read_beside_writers_sees_a_prefix<H: StoreHarness>(harness: 
     loop {
         while writers.try_join_next().is_some() {}
         let finished = writers.is_empty();
-        let after = seen.last().map_or(Position::START, |(position, _)| *position);
+        let after = seen
+            .last()
+            .map_or(Position::START, |(position, _)| *position);
         let entries = read_feed(&store, &bank(), after, usize::MAX).await;
         assert_ordered(&entries, after);
         seen.extend(

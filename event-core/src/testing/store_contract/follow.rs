@@ -10,8 +10,8 @@ use super::StoreHarness;
 use super::bank::{account, bank, category, deposit, deposits, event_of};
 use super::foreign::NO_EVENTS;
 use super::steps::{
-    Chance, append, append_to_feed, assert_ordered, check_batch, events, feed, follow, fresh,
-    head, new_ids, next_batch, next_entries, next_events, poll_and_drop, recorded_ids, within,
+    Chance, append, append_to_feed, assert_ordered, check_batch, events, feed, follow, fresh, head,
+    new_ids, next_batch, next_entries, next_events, poll_and_drop, recorded_ids, within,
 };
 use crate::event::Category;
 use crate::recorded::Position;
@@ -118,7 +118,9 @@ async fn follow_across_the_seam<S: EventStore + Clone>(store: S, round: u64) {
         let mut chance = Chance::new(round + 1_000_000);
         tokio::spawn(async move {
             for _ in 0..APPENDS {
-                let new = (0..1 + chance.below(3)).map(|_| event_of(&category)).collect();
+                let new = (0..1 + chance.below(3))
+                    .map(|_| event_of(&category))
+                    .collect();
                 let place = append_to_feed(&store, &category, new).await.position();
                 appended.send_modify(|positions| positions.push(place));
                 chance.pause().await;
@@ -129,7 +131,11 @@ async fn follow_across_the_seam<S: EventStore + Clone>(store: S, round: u64) {
     // Begin when so many appends are done, after one of them.
     let done = chance.below(APPENDS + 1);
     let after = {
-        let known = within("the writer goes on", positions.wait_for(|p| p.len() >= done)).await;
+        let known = within(
+            "the writer goes on",
+            positions.wait_for(|p| p.len() >= done),
+        )
+        .await;
         match chance.below(done + 1) {
             0 => Position::START,
             index => known.unwrap()[index - 1],
@@ -192,12 +198,7 @@ pub async fn a_follower_beside_concurrent_appends_gets_each_once<H: StoreHarness
 }
 
 /// Appends so many events, in small appends with pauses; returns their ids.
-async fn write(
-    store: &impl EventStore,
-    category: &Category,
-    count: usize,
-    seed: u64,
-) -> Vec<Uuid> {
+async fn write(store: &impl EventStore, category: &Category, count: usize, seed: u64) -> Vec<Uuid> {
     let mut chance = Chance::new(seed);
     let mut sent = Vec::new();
     while sent.len() < count {
@@ -235,26 +236,33 @@ pub async fn a_wait_may_be_dropped<H: StoreHarness>(harness: &H) {
     };
     let mut found = Vec::new();
     let mut chance = Chance::new(8);
-    within("a follower that gives up its waits gets everything", async {
-        while found.len() < EVENTS {
-            let limit = 1 + chance.below(5);
-            let mut steps = Chance::new(found.len() as u64);
-            tokio::select! {
-                biased;
-                () = steps.pause() => {}
-                batch = follower.next_batch(limit) => found.extend(check_batch(batch, limit)),
+    within(
+        "a follower that gives up its waits gets everything",
+        async {
+            while found.len() < EVENTS {
+                let limit = 1 + chance.below(5);
+                let mut steps = Chance::new(found.len() as u64);
+                tokio::select! {
+                    biased;
+                    () = steps.pause() => {}
+                    batch = follower.next_batch(limit) => found.extend(check_batch(batch, limit)),
+                }
+                if chance.below(3) == 0 {
+                    let batch = poll_and_drop(follower.next_batch(limit));
+                    found.extend(
+                        batch
+                            .into_iter()
+                            .flat_map(|batch| check_batch(batch, limit)),
+                    );
+                }
+                // A wait that is always given up at once would never get anything from a store
+                // behind a network.
+                if chance.below(3) == 0 && found.len() < EVENTS {
+                    found.extend(next_batch(&mut *follower, limit).await);
+                }
             }
-            if chance.below(3) == 0 {
-                let batch = poll_and_drop(follower.next_batch(limit));
-                found.extend(batch.into_iter().flat_map(|batch| check_batch(batch, limit)));
-            }
-            // A wait that is always given up at once would never get anything from a store
-            // behind a network.
-            if chance.below(3) == 0 && found.len() < EVENTS {
-                found.extend(next_batch(&mut *follower, limit).await);
-            }
-        }
-    })
+        },
+    )
     .await;
     let sent = writer.await.unwrap();
     assert_eq!(recorded_ids(&events(found)), sent);

@@ -33,7 +33,11 @@ pub async fn type_and_payload_are_enough<H: StoreHarness>(harness: &H) {
     assert_eq!(event.payload(), r#"{"amount": 1}"#);
     assert_eq!(event.aggregate(), None);
     let metadata = event.metadata();
-    assert_eq!(metadata.event_id.get_version_num(), 5, "a uuid made of its place");
+    assert_eq!(
+        metadata.event_id.get_version_num(),
+        5,
+        "a uuid made of its place"
+    );
     assert_eq!(metadata.correlation_id, metadata.event_id.to_string());
     assert_eq!(metadata.causation_id, None);
     assert_eq!(metadata.schema_version, 1);
@@ -92,7 +96,11 @@ pub async fn an_aggregate_without_metadata_is_read<H: StoreHarness>(harness: &H)
         (r#"{"type":"account","id":"ä:1","version":7}"#, 7),
         (r#"{"id":"ä:1", "other": [], "type":"account"}"#, 0),
     ] {
-        let fields = [("type", "deposited"), ("payload", "{}"), ("aggregate", json)];
+        let fields = [
+            ("type", "deposited"),
+            ("payload", "{}"),
+            ("aggregate", json),
+        ];
         let event = read_foreign(harness, &store, &fields).await;
         let expected = AggregateRef {
             aggregate_type: "account".into(),
@@ -116,7 +124,11 @@ pub async fn foreign_metadata_is_kept<H: StoreHarness>(harness: &H) {
     let json = format!(
         r#"{{"eventId":"{id}","timestamp":"2025-11-23T13:13:20.000001+01:00","correlationId":"c","causationId":null,"source":"shop","schemaVersion":2,"key":"k","userId":3,"tags":["ü"]}}"#
     );
-    let fields = [("type", "deposited"), ("payload", "1"), ("metadata", &*json)];
+    let fields = [
+        ("type", "deposited"),
+        ("payload", "1"),
+        ("metadata", &*json),
+    ];
     let event = read_foreign(harness, &store, &fields).await;
     let metadata = event.metadata();
     assert_eq!(metadata.event_id.to_string(), id);
@@ -175,7 +187,11 @@ pub(super) const NO_EVENTS: &[&[(&str, &str)]] = &[
     &[("type", "deposited"), ("payload", "{}"), ("metadata", "{")],
     &[("type", "deposited"), ("payload", "{}"), ("metadata", "7")],
     &[("type", "deposited"), ("payload", "{}"), ("aggregate", "")],
-    &[("type", "deposited"), ("payload", "{}"), ("aggregate", r#"{"id":"a"}"#)],
+    &[
+        ("type", "deposited"),
+        ("payload", "{}"),
+        ("aggregate", r#"{"id":"a"}"#),
+    ],
 ];
 
 /// An entry that is no event is reported where it lies, and what lies around it is read.
@@ -215,11 +231,21 @@ pub async fn an_entry_that_is_no_event_stops_no_reader<H: StoreHarness>(harness:
 pub async fn appends_go_on_behind_a_foreign_entry<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let aggregate = r#"{"type":"account","id":"a","version":2}"#;
-    let fields = [("type", "deposited"), ("payload", "{}"), ("aggregate", aggregate)];
+    let fields = [
+        ("type", "deposited"),
+        ("payload", "{}"),
+        ("aggregate", aggregate),
+    ];
     let mut positions = Vec::new();
     for round in 0..10 {
         positions.push(harness.append_foreign(&store, &bank(), &fields).await);
-        let appended = append(&store, &account("a"), Expected::Exact(2 * round), deposits(2)).await;
+        let appended = append(
+            &store,
+            &account("a"),
+            Expected::Exact(2 * round),
+            deposits(2),
+        )
+        .await;
         assert_eq!(appended.version(), 2 * round + 2);
         positions.extend(appended.events.iter().map(|event| event.position));
     }

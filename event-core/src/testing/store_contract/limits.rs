@@ -1,12 +1,14 @@
 //! Limits: what is refused before anything is written.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::StoreHarness;
 use super::bank::{Notice, account, bank, category, deposit, deposits, event_of, event_with};
 use super::steps::{append, append_to_feed, feed, fresh, head, history, send};
-use crate::codec::{NewEvent, entry};
+use crate::codec::{CodecError, NewEvent, entry};
 use crate::event::Category;
+use crate::metadata::RESERVED_KEYS;
 use crate::recorded::Position;
 use crate::store::{Append, AppendError, EventStore, Expected, Limits};
 
@@ -100,8 +102,31 @@ pub async fn an_id_given_twice_keeps_all_out<H: StoreHarness>(harness: &H) {
     let mut events = deposits(3);
     let id: Uuid = events[0].metadata().event_id;
     events[2].metadata_mut().event_id = id;
-    expect_refused(&store, &events, |error| {
-        matches!(error, AppendError::RepeatedId { event_id } if *event_id == id)
+    expect_refused(
+        &store,
+        &events,
+        |error| matches!(error, AppendError::RepeatedId { event_id } if *event_id == id),
+    )
+    .await;
+}
+
+/// Metadata that would not read back as it is written keeps all events of its append out: names that
+/// belong to the framework, and times that have no place in the stored form.
+pub async fn metadata_that_would_not_survive_keeps_all_out<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    for key in RESERVED_KEYS {
+        let mut event = deposit();
+        let extra = &mut event.metadata_mut().extra;
+        extra.insert(key.to_owned(), "mine".into());
+        expect_refused(&store, &[deposit(), event], |error| {
+            matches!(error, AppendError::Codec(CodecError::ReservedKey { key: named }) if named == key)
+        })
+        .await;
+    }
+    let mut event = deposit();
+    event.metadata_mut().timestamp = DateTime::<Utc>::MAX_UTC;
+    expect_refused(&store, &[deposit(), event], |error| {
+        matches!(error, AppendError::Codec(CodecError::Malformed { .. }))
     })
     .await;
 }

@@ -259,7 +259,10 @@ pub async fn a_read_beside_writers_sees_a_prefix<H: StoreHarness>(harness: &H) {
         let backwards = read(&store, &account, &Versions::all().backwards()).await;
         let versions: Vec<_> = backwards.iter().rev().map(version_of).collect();
         let without_holes: Vec<_> = (1..=versions.len() as Version).collect();
-        assert_eq!(versions, without_holes, "a read backwards must have no hole");
+        assert_eq!(
+            versions, without_holes,
+            "a read backwards must have no hole"
+        );
         assert!(versions.len() >= found.len());
         longest = found;
         if finished {
@@ -293,7 +296,12 @@ pub async fn what_the_feed_shows_the_history_has<H: StoreHarness>(harness: &H) {
         let entries = read_feed(&store, &bank(), after, usize::MAX).await;
         if let Some(last) = super::steps::events(entries).pop() {
             after = last.position();
-            let found = read(&store, &account, &Versions::from(version_of(&last)).limit(1)).await;
+            let found = read(
+                &store,
+                &account,
+                &Versions::from(version_of(&last)).limit(1),
+            )
+            .await;
             assert_eq!(found, [last], "what the feed shows must be in the history");
         }
         let newest = read(&store, &account, &Versions::last(1)).await.remove(0);

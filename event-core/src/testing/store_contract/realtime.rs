@@ -71,7 +71,11 @@ pub async fn an_exact_pattern_hears_its_type_alone<H: StoreHarness>(harness: &H)
 pub async fn a_pattern_hears_every_type_it_matches<H: StoreHarness>(harness: &H) {
     let rate = ["bank.rate.quoted", "bank.rate.withdrawn"];
     expect_heard(harness, &["bank.rate.*"], &rate).await;
-    let bank = ["bank.rate.quoted", "bank.rate.withdrawn", "bank.rates.closed"];
+    let bank = [
+        "bank.rate.quoted",
+        "bank.rate.withdrawn",
+        "bank.rates.closed",
+    ];
     expect_heard(harness, &["bank.*"], &bank).await;
     expect_heard(harness, &["bank.rate*"], &bank).await;
     let ending_in_ed = ["bank.rate.quoted", "bank.rates.closed"];
@@ -104,7 +108,12 @@ pub async fn overlapping_patterns_hear_an_event_once<H: StoreHarness>(harness: &
     expect_heard(harness, &["bank.rate.quoted", "bank.rate.*"], &rate).await;
     expect_heard(
         harness,
-        &["bank.rate.quoted", "bank.*quoted", "*.quoted", "bank.rate.quoted"],
+        &[
+            "bank.rate.quoted",
+            "bank.*quoted",
+            "*.quoted",
+            "bank.rate.quoted",
+        ],
         &["bank.rate.quoted"],
     )
     .await;
@@ -115,10 +124,11 @@ pub async fn overlapping_patterns_hear_an_event_once<H: StoreHarness>(harness: &
         .map(|number| Notice::RateQuoted { number }.encode())
         .collect();
     publish(&store, &sent).await;
-    assert_eq!(recorded_ids(&heard(&mut subscription).await), new_ids(&sent));
+    assert_eq!(
+        recorded_ids(&heard(&mut subscription).await),
+        new_ids(&sent)
+    );
 }
-
-
 
 /// Events of one type arrive in the order in which they were sent.
 pub async fn events_of_a_type_arrive_in_order<H: StoreHarness>(harness: &H) {
@@ -138,7 +148,11 @@ pub async fn events_of_a_type_arrive_in_order<H: StoreHarness>(harness: &H) {
             other => panic!("an event must follow, and not {other:?}"),
         }
     }
-    for event_type in ["bank.rate.quoted", "bank.rates.closed", "weather.rain.begun"] {
+    for event_type in [
+        "bank.rate.quoted",
+        "bank.rates.closed",
+        "weather.rain.begun",
+    ] {
         let found: Vec<_> = found
             .iter()
             .filter(|event| event.event_type() == event_type)
@@ -149,7 +163,11 @@ pub async fn events_of_a_type_arrive_in_order<H: StoreHarness>(harness: &H) {
             .filter(|event| event.event_type() == event_type)
             .cloned()
             .collect();
-        assert_eq!(recorded_ids(&found), new_ids(&sent), "the order of `{event_type}`");
+        assert_eq!(
+            recorded_ids(&found),
+            new_ids(&sent),
+            "the order of `{event_type}`"
+        );
     }
 }
 
@@ -239,7 +257,9 @@ pub async fn what_did_not_fit_is_counted<H: StoreHarness>(harness: &H) {
     for some in sent.chunks(100) {
         publish(&store, some).await;
     }
-    let mut items = within("what was sent arrives", subscription.drain()).await.unwrap();
+    let mut items = within("what was sent arrives", subscription.drain())
+        .await
+        .unwrap();
     assert!(
         items.len() < total,
         "a subscriber that does not listen must have a bounded buffer"
@@ -247,7 +267,11 @@ pub async fn what_did_not_fit_is_counted<H: StoreHarness>(harness: &H) {
     // What was lost last shows when the next one arrives.
     let last = Notice::RateQuoted { number: 0 }.encode();
     publish(&store, std::slice::from_ref(&last)).await;
-    items.extend(within("what was sent arrives", subscription.drain()).await.unwrap());
+    items.extend(
+        within("what was sent arrives", subscription.drain())
+            .await
+            .unwrap(),
+    );
     sent.push(last);
 
     let mut next = 0;

@@ -14,7 +14,7 @@ use super::steps::{
 use crate::codec::NewEvent;
 use crate::metadata::Metadata;
 use crate::recorded::Version;
-use crate::store::{Append, Appended, EventStore, Expected, Limits};
+use crate::store::{Append, AppendError, Appended, EventStore, Expected, Limits};
 
 /// Sends an append twice more, and makes sure that it is found to be stored already.
 async fn expect_found(store: &impl EventStore, append: &Append, first: &Appended) {
@@ -62,7 +62,10 @@ async fn expect_stored_once<H: StoreHarness>(harness: &H, before: u64, expected:
         self::append(&store, &account, Expected::Any, deposits(2)).await;
         expect_found(&store, &append, &first).await;
         let stored = history(&store, &account).await;
-        assert_eq!(stored.len() as Version, at + append.events().len() as Version + 2);
+        assert_eq!(
+            stored.len() as Version,
+            at + append.events().len() as Version + 2
+        );
         if expected == Expected::NoStream {
             break;
         }
@@ -156,7 +159,10 @@ pub async fn an_append_sent_ten_times_at_once_is_stored_once<H: StoreHarness>(ha
             .into_iter()
             .filter(|appended| appended.events.iter().all(|event| !event.repeated))
             .count();
-        assert_eq!(fresh, 1, "exactly one sender may be told that it was the first");
+        assert_eq!(
+            fresh, 1,
+            "exactly one sender may be told that it was the first"
+        );
         let stored = feed(&store, &bank()).await.split_off(before);
         assert_eq!(
             recorded_ids(&stored),
@@ -281,6 +287,40 @@ pub async fn an_id_is_one_event_in_each_category<H: StoreHarness>(harness: &H) {
     assert_eq!(feed(&store, &category("shop")).await.len(), 1);
 }
 
+/// An id that another aggregate has, or an event of no aggregate, is refused: calling it stored
+/// would lose the event.
+pub async fn an_id_of_another_place_is_refused<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let event = deposits(1);
+    let (a, b) = (account("a"), account("b"));
+    append(&store, &a, Expected::Any, event.clone()).await;
+    for elsewhere in [
+        Append::to(b.clone(), Expected::Any, event.clone()),
+        Append::to_feed(bank(), event.clone()),
+        Append::to(
+            b.clone(),
+            Expected::Any,
+            [deposits(1), event.clone()].concat(),
+        ),
+    ] {
+        let refused = store.append(&elsewhere).await;
+        assert!(
+            matches!(refused, Err(AppendError::IdTaken { event_id, .. })
+                if event_id == event[0].metadata().event_id),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(feed(&store, &bank()).await.len(), 1);
+    let alone = deposits(1);
+    append_to_feed(&store, &bank(), alone.clone()).await;
+    let refused = store.append(&Append::to(a, Expected::Any, alone)).await;
+    assert!(
+        matches!(refused, Err(AppendError::IdTaken { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(feed(&store, &bank()).await.len(), 2);
+}
+
 /// The newest ids are remembered, as many as `Limits::remembered_ids` says.
 pub async fn as_many_ids_are_remembered_as_the_limit_says<H: StoreHarness>(harness: &H) {
     const REMEMBERED: usize = 10;
@@ -319,5 +359,8 @@ pub async fn a_refused_append_leaves_no_trace_of_its_ids<H: StoreHarness>(harnes
         appended.events.iter().all(|event| !event.repeated),
         "what was refused must not be called repeated"
     );
-    assert_eq!(recorded_ids(&history(&store, &account).await), new_ids(&events));
+    assert_eq!(
+        recorded_ids(&history(&store, &account).await),
+        new_ids(&events)
+    );
 }

@@ -1,7 +1,10 @@
 //! Loads and commands on top of the store.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -11,18 +14,28 @@ use super::bank::{Account, AccountCommand, AccountEvent, Overdrawn, account, ban
 use super::steps::{feed, fresh, history};
 use crate::clock::{Clock, Ids};
 use crate::codec::Codec;
+use crate::codec::history::HistoryEntry;
+use crate::event::Category;
+use crate::recorded::{AggregateId, Position};
 use crate::repository::{At, Repository, RepositoryError};
-use crate::store::Expected;
+use crate::store::{
+    Append, AppendError, Appended, EventStore, Expected, FeedEntry, FeedReader, ReadError, Versions,
+};
 
 /// Loading an aggregate that has no events is not found.
 pub async fn loading_an_unknown_aggregate_is_not_found<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let accounts = Repository::<Account>::new(store.clone());
-    accounts.execute("other", AccountCommand::Deposit(1)).await.unwrap();
+    accounts
+        .execute("other", AccountCommand::Deposit(1))
+        .await
+        .unwrap();
     for loaded in [
         accounts.load("unknown").await,
         accounts.load_at("unknown", At::Version(1)).await,
-        accounts.load_at("unknown", At::Time(DateTime::UNIX_EPOCH)).await,
+        accounts
+            .load_at("unknown", At::Time(DateTime::UNIX_EPOCH))
+            .await,
     ] {
         assert!(
             matches!(&loaded, Err(RepositoryError::NotFound { aggregate }) if aggregate.id() == "unknown"),
@@ -41,7 +54,10 @@ pub async fn loading_replays_every_event<H: StoreHarness>(harness: &H) {
         let events: Vec<_> = (1..=more)
             .map(|amount| AccountEvent::Deposited { amount })
             .collect();
-        accounts.append("a", Expected::Exact(count), &events).await.unwrap();
+        accounts
+            .append("a", Expected::Exact(count), &events)
+            .await
+            .unwrap();
         deposited += more * (more + 1) / 2;
         count += more;
         let loaded = accounts.load("a").await.unwrap();
@@ -57,7 +73,10 @@ pub async fn loading_at_a_version_stops_there<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let accounts = Repository::<Account>::new(store.clone());
     for amount in 1..=5 {
-        accounts.execute("a", AccountCommand::Deposit(amount)).await.unwrap();
+        accounts
+            .execute("a", AccountCommand::Deposit(amount))
+            .await
+            .unwrap();
     }
     for version in 1..=5 {
         let loaded = accounts.load_at("a", At::Version(version)).await.unwrap();
@@ -67,7 +86,14 @@ pub async fn loading_at_a_version_stops_there<H: StoreHarness>(harness: &H) {
     assert_eq!(accounts.load("a").await.unwrap().version, 5);
     let beyond = accounts.load_at("a", At::Version(6)).await;
     assert!(
-        matches!(beyond, Err(RepositoryError::NoSuchVersion { wanted: 6, highest: 5, .. })),
+        matches!(
+            beyond,
+            Err(RepositoryError::NoSuchVersion {
+                wanted: 6,
+                highest: 5,
+                ..
+            })
+        ),
         "a version that is not reached must be named, and came to {beyond:?}"
     );
     let before = accounts.load_at("a", At::Version(0)).await;
@@ -85,7 +111,10 @@ pub async fn loading_at_a_time_stops_there<H: StoreHarness>(harness: &H) {
     let codec = Codec::new(clock.clone(), Ids::random());
     let accounts = Repository::<Account>::with_codec(Arc::new(store.clone()), codec);
     for _ in 0..3 {
-        accounts.execute("a", AccountCommand::DepositCoins(2)).await.unwrap();
+        accounts
+            .execute("a", AccountCommand::DepositCoins(2))
+            .await
+            .unwrap();
         clock.advance(TimeDelta::microseconds(10));
     }
     for (micros, version) in [(0, 2), (9, 2), (10, 4), (19, 4), (20, 6), (1_000_000, 6)] {
@@ -148,9 +177,15 @@ pub async fn a_refused_command_appends_nothing<H: StoreHarness>(harness: &H) {
             .execute("a", AccountCommand::Withdraw(balance + 1))
             .await
             .unwrap_err();
-        assert_eq!(refused.rejection::<Overdrawn>(), Some(&Overdrawn { balance }));
+        assert_eq!(
+            refused.rejection::<Overdrawn>(),
+            Some(&Overdrawn { balance })
+        );
         assert_eq!(history(&store, &account("a")).await.len() as u64, balance);
-        accounts.execute("a", AccountCommand::DepositCoins(3)).await.unwrap();
+        accounts
+            .execute("a", AccountCommand::DepositCoins(3))
+            .await
+            .unwrap();
     }
 }
 
@@ -160,19 +195,18 @@ pub async fn of_64_commands_at_once_each_counts<H: StoreHarness>(harness: &H) {
     const COMMANDS: u64 = 64;
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
-    let repositories = [
-        Arc::new(Repository::<Account>::new(store.clone())),
-        Arc::new(Repository::<Account>::new(other)),
-    ];
-    let start = Arc::new(Barrier::new(COMMANDS as usize));
+    let colliding = Arc::new(Colliding::new(COMMANDS));
+    let repositories = [store.clone(), other].map(|store| {
+        let store = CollidingClient {
+            store,
+            colliding: Arc::clone(&colliding),
+        };
+        Arc::new(Repository::<Account>::new(store))
+    });
     let mut commands = JoinSet::new();
     for number in 1..=COMMANDS {
         let accounts = Arc::clone(&repositories[(number % 2) as usize]);
-        let start = Arc::clone(&start);
-        commands.spawn(async move {
-            start.wait().await;
-            accounts.execute("a", AccountCommand::Deposit(number)).await
-        });
+        commands.spawn(async move { accounts.execute("a", AccountCommand::Deposit(number)).await });
     }
     let mut versions = Vec::new();
     for executed in commands.join_all().await {
@@ -181,10 +215,92 @@ pub async fn of_64_commands_at_once_each_counts<H: StoreHarness>(harness: &H) {
             Err(error) => panic!("a command must be decided again until it is accepted: {error}"),
         }
     }
+    let conflicts = colliding.conflicts.load(Ordering::SeqCst);
+    assert!(
+        conflicts >= COMMANDS - 1,
+        "all but the first must have been in conflict once, and {conflicts} were"
+    );
     versions.sort_unstable();
     let each_once: Vec<_> = (1..=COMMANDS).collect();
-    assert_eq!(versions, each_once, "each command must have its own version");
-    let loaded = repositories[0].load("a").await.unwrap();
+    assert_eq!(
+        versions, each_once,
+        "each command must have its own version"
+    );
+    let loaded = Repository::<Account>::new(store).load("a").await.unwrap();
     assert_eq!(loaded.state.balance, COMMANDS * (COMMANDS + 1) / 2);
     assert_eq!(loaded.version, COMMANDS);
+}
+
+/// Holds each writer's first append back until all of them have come so far, so that all have
+/// decided on the same version.
+struct Colliding {
+    first_appends_to_come: AtomicU64,
+    all_here: Barrier,
+    conflicts: AtomicU64,
+}
+
+impl Colliding {
+    fn new(writers: u64) -> Self {
+        Self {
+            first_appends_to_come: AtomicU64::new(writers),
+            all_here: Barrier::new(writers as usize),
+            conflicts: AtomicU64::new(0),
+        }
+    }
+
+    async fn wait(&self) {
+        // Nobody comes a second time before everybody has come once.
+        let to_come = self.first_appends_to_come.load(Ordering::SeqCst);
+        if to_come > 0 {
+            self.first_appends_to_come.fetch_sub(1, Ordering::SeqCst);
+            self.all_here.wait().await;
+        }
+    }
+}
+
+struct CollidingClient<S> {
+    store: S,
+    colliding: Arc<Colliding>,
+}
+
+#[async_trait]
+impl<S: EventStore> EventStore for CollidingClient<S> {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        self.colliding.wait().await;
+        let appended = self.store.append(append).await;
+        if let Err(AppendError::Conflict { .. }) = appended {
+            self.colliding.conflicts.fetch_add(1, Ordering::SeqCst);
+        }
+        appended
+    }
+
+    async fn replay(
+        &self,
+        aggregate: &AggregateId,
+        versions: &Versions,
+        visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), ReadError> {
+        self.store.replay(aggregate, versions, visit).await
+    }
+
+    async fn read_feed(
+        &self,
+        category: &Category,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        self.store.read_feed(category, after, limit).await
+    }
+
+    async fn follow(
+        &self,
+        category: &Category,
+        after: Position,
+    ) -> Result<Box<dyn FeedReader>, ReadError> {
+        self.store.follow(category, after).await
+    }
+
+    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
+        self.store.head(category).await
+    }
 }

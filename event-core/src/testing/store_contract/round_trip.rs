@@ -40,7 +40,11 @@ async fn expect_as_written(store: &impl Backend, written: &NewEvent, in_history:
         assert_eq!(event.payload(), written.payload(), "{way}: the payload");
         assert_eq!(event.metadata(), written.metadata(), "{way}: the metadata");
         assert_eq!(event.position(), head, "{way}: the position");
-        assert_eq!(event.aggregate().is_some(), in_history, "{way}: the aggregate");
+        assert_eq!(
+            event.aggregate().is_some(),
+            in_history,
+            "{way}: the aggregate"
+        );
         if let Some(aggregate) = event.aggregate() {
             assert_eq!(aggregate.aggregate_type, "account", "{way}: the aggregate");
             assert_eq!(aggregate.id, "a", "{way}: the aggregate");
@@ -65,10 +69,13 @@ fn rich_event() -> NewEvent {
         ("ratio", json!(-0.125)),
         ("nothing", json!(null)),
         ("empty", json!({})),
-        ("list", json!([1, [true, "\u{0}\u{1f}\u{2028}"], {"日本": "語"}])),
+        (
+            "list",
+            json!([1, [true, "\u{0}\u{1f}\u{2028}"], {"日本": "語"}]),
+        ),
         ("", json!("a name may be empty")),
         ("ключ", json!("a name may be any text")),
-        ("type", json!("not the event's")),
+        ("aggregate", json!("not the event's")),
         ("version", json!(7)),
     ] {
         event.insert_metadata(name, value).unwrap();
@@ -85,7 +92,13 @@ pub async fn metadata_survives<H: StoreHarness>(harness: &H) {
         if expected == Expected::Any {
             event.metadata_mut().event_id = Uuid::now_v7();
         }
-        append(&store, &account("a"), expected, vec![deposit(), event.clone()]).await;
+        append(
+            &store,
+            &account("a"),
+            expected,
+            vec![deposit(), event.clone()],
+        )
+        .await;
         expect_as_written(&store, &event, true).await;
     }
 }
@@ -185,7 +198,10 @@ pub async fn a_large_payload_survives<H: StoreHarness>(harness: &H) {
     .await;
     expect_as_written(&store, &large, true).await;
     append(&store, &account("a"), Expected::Any, vec![deposit()]).await;
-    assert_eq!(history(&store, &account("a")).await[1].payload(), large.payload());
+    assert_eq!(
+        history(&store, &account("a")).await[1].payload(),
+        large.payload()
+    );
 }
 
 /// Typed events are decoded as they were encoded, from histories and from feeds.
@@ -245,7 +261,11 @@ pub async fn history_and_feed_tell_the_same<H: StoreHarness>(harness: &H) {
     for id in ["a", "b"] {
         let own: Vec<_> = in_feed
             .iter()
-            .filter(|event| event.aggregate().is_some_and(|aggregate| aggregate.id == id))
+            .filter(|event| {
+                event
+                    .aggregate()
+                    .is_some_and(|aggregate| aggregate.id == id)
+            })
             .cloned()
             .collect();
         assert_eq!(own, history(&store, &account(id)).await);

@@ -102,7 +102,10 @@ pub(super) async fn expect_conflict(store: &impl EventStore, append: &Append, ac
                 append.expected(),
                 "a conflict must say what was expected"
             );
-            assert_eq!(found, actual, "a conflict must say what the aggregate is at");
+            assert_eq!(
+                found, actual,
+                "a conflict must say what the aggregate is at"
+            );
         }
         other => panic!(
             "an append that expects {} must be a conflict where the aggregate is at version {actual}, and came to {other:?}",
@@ -220,7 +223,11 @@ pub(super) async fn follow(
 
 /// The next batch of a follower.
 pub(super) async fn next_batch(reader: &mut dyn FeedReader, limit: usize) -> Vec<FeedEntry> {
-    let batch = within("a follower gets what was appended", reader.next_batch(limit)).await;
+    let batch = within(
+        "a follower gets what was appended",
+        reader.next_batch(limit),
+    )
+    .await;
     check_batch(batch, limit)
 }
 
