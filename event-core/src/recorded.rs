@@ -35,6 +35,12 @@ impl Position {
         sequence: 0,
     };
 
+    /// After every event.
+    pub const END: Position = Position {
+        milliseconds: u64::MAX,
+        sequence: u64::MAX,
+    };
+
     /// A position from its two parts.
     pub const fn new(milliseconds: u64, sequence: u64) -> Self {
         Self {

@@ -2,8 +2,7 @@
 
 use event_core::codec::{entry, history};
 use event_core::{
-    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Target,
-    encode_message_head,
+    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Target, encode_message_head,
 };
 use redis::{Cmd, RedisWrite, Value};
 
@@ -51,9 +50,7 @@ fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, Append
     let metadata = append.check(&parts.limits)?;
     let head = match append.target() {
         Target::Feed(_) => None,
-        Target::Aggregate(aggregate) => {
-            Some((aggregate, entry::encode_aggregate_head(aggregate)?))
-        }
+        Target::Aggregate(aggregate) => Some((aggregate, entry::encode_aggregate_head(aggregate)?)),
     };
     let windowed = append.expected().exact().is_none() && parts.limits.remembered_ids > 0;
     let publishes = parts.publish_on_commit.contains(append.target().category());
@@ -192,6 +189,21 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, Ap
             return Err(UnexpectedReply::Forbidden { feed, command }
                 .refused(OPERATION)
                 .into());
+        }
+        append_status::TAKEN => {
+            let event_id = text().map_err(unreadable)?;
+            return match append
+                .events()
+                .iter()
+                .map(|event| event.metadata().event_id)
+                .find(|own| own.to_string() == event_id)
+            {
+                Some(event_id) => Err(AppendError::IdTaken {
+                    category: append.target().category().to_string(),
+                    event_id,
+                }),
+                None => Err(unreadable("an id that was not asked for").into()),
+            };
         }
         _ => Err("an unknown status"),
     };

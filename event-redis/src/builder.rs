@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connection::{Connections, Connector, next_pause, pauses};
 use crate::durability::{self, Durability, Replication};
-use crate::error::{ConnectError, Remedy, is_denied, remedy};
+use crate::error::{ConnectError, Remedy, boxed, is_denied, remedy};
 use crate::keys::Keys;
 use crate::realtime::Publishing;
 use crate::store::{Parts, RedisStore};
@@ -155,8 +155,7 @@ impl RedisStoreBuilder {
             keys: Keys::new(self.prefix),
             limits: self.limits,
             connections: Arc::new(connections),
-            replication: (wanted > 0)
-                .then(|| Replication::new(&connector, wanted, self.patience)),
+            replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
             publish_on_commit: self.publish_on_commit,
             publishing: Publishing::default(),
             realtime_capacity: self.realtime_capacity,
@@ -180,14 +179,14 @@ impl RedisStoreBuilder {
             if is_denied(&error) {
                 return Err(ConnectError::Denied {
                     address,
-                    source: Box::new(error),
+                    source: boxed(error),
                 });
             }
             if remedy(&error) == Remedy::Nothing {
                 return Err(ConnectError::Refused {
                     address,
                     command: "PING",
-                    source: Box::new(error),
+                    source: boxed(error),
                 });
             }
             // A server that is loading its data does answer, and will be ready.
@@ -201,7 +200,7 @@ impl RedisStoreBuilder {
             if start.elapsed() + pause >= patience {
                 return Err(ConnectError::Unreachable {
                     address,
-                    source: Box::new(error),
+                    source: boxed(error),
                 });
             }
             sleep(pause).await;

@@ -294,10 +294,7 @@ impl Link {
             .supervisor
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if supervisor
-            .as_ref()
-            .is_none_or(|task| task.0.is_finished())
-        {
+        if supervisor.as_ref().is_none_or(|task| task.0.is_finished()) {
             let task = supervise(
                 Arc::clone(&self.shared),
                 self.connector.clone(),

@@ -11,7 +11,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::connection::{Connections, Connector, Request};
-use crate::error::{ConnectError, Remedy, UnexpectedReply, Weakness, refused, remedy, unavailable};
+use crate::error::{
+    ConnectError, Remedy, UnexpectedReply, Weakness, boxed, refused, remedy, unavailable,
+};
 use crate::scripts::Script;
 use crate::wire;
 
@@ -131,7 +133,7 @@ pub(crate) async fn weaknesses(
         }
         // Some providers have taken the command away.
         Err(error) if remedy(&error) == Remedy::Nothing => weaknesses.push(Weakness::Unknown {
-            answer: error.to_string(),
+            answer: boxed(error).to_string(),
             user: connector.user().to_owned(),
         }),
         Err(error) => return Err(failed(connector, "CONFIG GET", error)),
@@ -176,7 +178,7 @@ fn failed(connector: &Connector, command: &'static str, error: RedisError) -> Co
     ConnectError::Refused {
         address: connector.address().to_string(),
         command,
-        source: Box::new(error),
+        source: boxed(error),
     }
 }
 
@@ -239,7 +241,8 @@ impl Replication {
         script: &Script,
     ) -> Result<(Value, u32), StoreError> {
         let mut wait = redis::cmd("WAIT");
-        wait.arg(self.wanted).arg(REPLICATION_TIMEOUT.as_millis() as u64);
+        wait.arg(self.wanted)
+            .arg(REPLICATION_TIMEOUT.as_millis() as u64);
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(command).add_command(wait);
 

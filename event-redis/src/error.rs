@@ -233,10 +233,19 @@ pub(crate) fn is_denied(error: &RedisError) -> bool {
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
+/// What an error says, for users: an answer of the server in the server's own words.
+pub(crate) fn boxed(error: RedisError) -> BoxError {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}").into(),
+        (Some(code), None) => code.into(),
+        _ => Box::new(error),
+    }
+}
+
 pub(crate) fn refused(operation: &'static str, error: RedisError) -> StoreError {
     StoreError::Refused {
         operation,
-        source: Box::new(error),
+        source: boxed(error),
     }
 }
 
@@ -249,7 +258,7 @@ pub(crate) fn unavailable(
         operation,
         waited,
         source: match error {
-            Some(error) => Box::new(error),
+            Some(error) => boxed(error),
             None => "no connection could be made in this time".into(),
         },
     }

@@ -39,7 +39,8 @@ pub(crate) async fn read(
 ) -> Result<Vec<FeedEntry>, StoreError> {
     let keys = parts.keys.of(category);
     let mut entries = Vec::new();
-    while entries.len() < limit {
+    // The server refuses to read after the last position there can be.
+    while entries.len() < limit && after < Position::END {
         let count = (limit - entries.len()).min(CHUNK);
         let mut command = Cmd::with_capacity(6, 128);
         command.write_arg(b"XRANGE");
@@ -194,7 +195,10 @@ impl FeedReader for RedisFeedReader {
                 Some(Ok(batch)) => return Ok(self.hand_out(batch, limit)),
                 Some(Err(error)) => return Err(error.into()),
                 None => {
-                    tracing::error!(feed = self.source.keys.feed(), "the task that reads ahead has ended; starting another");
+                    tracing::error!(
+                        feed = self.source.keys.feed(),
+                        "the task that reads ahead has ended; starting another"
+                    );
                     self.ahead = None;
                     // If it ends again and again, then not in a busy loop.
                     tokio::time::sleep(GRACE).await;

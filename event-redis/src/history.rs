@@ -146,8 +146,7 @@ impl History<'_> {
         command.write_arg_fmt(from);
         command.write_arg_fmt(to);
         let reply = self.ask(&command).await?;
-        wire::array(reply)
-            .map_err(|what| UnexpectedReply::form("LRANGE", what).refused(OPERATION))
+        wire::array(reply).map_err(|what| UnexpectedReply::form("LRANGE", what).refused(OPERATION))
     }
 
     /// The version of the newest event.

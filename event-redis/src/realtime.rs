@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{
     Attempts, Connections, Connector, PING_INTERVAL, Request, next_pause, pauses, ping,
 };
-use crate::error::{Remedy, refused, remedy, unavailable};
+use crate::error::{Remedy, boxed, refused, remedy, unavailable};
 use crate::store::Parts;
 use crate::wire;
 
@@ -69,13 +69,13 @@ impl Publishing {
         events
             .iter()
             .map(|event| {
-                let message = self
-                    .publisher
-                    .encode(event)
-                    .map_err(|error| StoreError::Refused {
-                        operation: PUBLISH,
-                        source: Box::new(error),
-                    })?;
+                let message =
+                    self.publisher
+                        .encode(event)
+                        .map_err(|error| StoreError::Refused {
+                            operation: PUBLISH,
+                            source: Box::new(error),
+                        })?;
                 let channel = event.event_type();
                 let mut command = Cmd::with_capacity(3, 8 + channel.len() + message.len());
                 command.write_arg(b"PUBLISH");
@@ -178,11 +178,8 @@ pub(crate) async fn subscribe(
         states: states.clone(),
         patience: parts.patience,
     };
-    let (sink, subscription) = RealtimeSubscription::channel(
-        parts.realtime_capacity,
-        Box::new(flush),
-        Box::new(guard),
-    );
+    let (sink, subscription) =
+        RealtimeSubscription::channel(parts.realtime_capacity, Box::new(flush), Box::new(guard));
     let listener = Listener {
         connector: parts.connector.clone(),
         channels: Arc::new(Channels::new(patterns)),
@@ -357,7 +354,7 @@ impl Flush for RedisFlush {
             let mut connection = connected(&mut states, &mut attempts).await?;
             match ping(&mut connection).await {
                 Ok(()) => return Ok(()),
-                Err(error) if remedy(&error) == Remedy::Nothing => return Err(error.into()),
+                Err(error) if remedy(&error) == Remedy::Nothing => return Err(boxed(error)),
                 Err(error) => attempts.pause(error).await?,
             }
         }

@@ -17,6 +17,7 @@ pub(crate) mod append_status {
     pub(crate) const UNREADABLE: i64 = 4;
     pub(crate) const FORMAT: i64 = 5;
     pub(crate) const FORBIDDEN: i64 = 6;
+    pub(crate) const TAKEN: i64 = 7;
 }
 
 /// A script, and the hash by which a server calls it that knows it.

@@ -171,12 +171,23 @@ mod tests {
 
     #[test]
     fn positions_are_read_without_detours() {
-        assert_eq!(position(b"1763900000000-3"), Ok(Position::new(1_763_900_000_000, 3)));
+        assert_eq!(
+            position(b"1763900000000-3"),
+            Ok(Position::new(1_763_900_000_000, 3))
+        );
         assert_eq!(
             position(b"18446744073709551615-18446744073709551615"),
             Ok(Position::new(u64::MAX, u64::MAX))
         );
-        for bad in ["", "1", "1-", "-1", "a-1", "1-2-3", "18446744073709551616-0"] {
+        for bad in [
+            "",
+            "1",
+            "1-",
+            "-1",
+            "a-1",
+            "1-2-3",
+            "18446744073709551616-0",
+        ] {
             assert!(position(bad.as_bytes()).is_err(), "{bad}");
         }
     }
@@ -198,7 +209,10 @@ mod tests {
             Value::Array(vec![text(id), Value::Array(fields)])
         };
         let reply = Value::Array(vec![
-            entry("1-0", &["type", "phase.changed", "payload", "{}", "other", "x"]),
+            entry(
+                "1-0",
+                &["type", "phase.changed", "payload", "{}", "other", "x"],
+            ),
             entry("2-0", &["payload", "{}"]),
             Value::Array(vec![text("3-0"), Value::Nil]),
         ]);

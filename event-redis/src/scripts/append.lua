@@ -30,9 +30,10 @@
 --   4 unreadable  the last element of the history
 --   5 format      the format the feed has
 --   6 forbidden   the command that the client may not use
+--   7 taken       the id that an event of another aggregate has, or one of none
 
 local STORED, IN_PART, REPEATED, CONFLICT = 0, 1, 2, 3
-local UNREADABLE, FORMAT, FORBIDDEN = 4, 5, 6
+local UNREADABLE, FORMAT, FORBIDDEN, TAKEN = 4, 5, 6, 7
 local EXISTS = -2
 -- Known ids are kept for this long at least, in milliseconds.
 local DAY = 86400000
@@ -78,12 +79,6 @@ if first or waits then
 end
 if publish then published = KEYS[at_key] end
 
--- What is stored already must reach the replicas, too: they get what is written in order, so any
--- write does.
-local function touch()
-    if waits then redis.call('SET', format_key, '1') end
-end
-
 local unformatted = false
 if first then
     local format = redis.call('GET', format_key)
@@ -127,7 +122,9 @@ if expected >= 0 then
                 same = string.sub(stored[i], 1, #start) == start
             end
             if same then
-                touch()
+                -- It must reach the replicas, too. They get what is written in order, so any write
+                -- that comes after it does.
+                if waits then redis.call('SET', format_key, '1') end
                 table.insert(stored, 1, REPEATED)
                 return stored
             end
@@ -138,11 +135,25 @@ elseif expected == EXISTS and version == 0 then
     return {CONFLICT, 0}
 end
 
+-- Whether the event that lies at `place`, as it is remembered, is one of this aggregate; or of none,
+-- where this append is to none.
+local function lies_here(id, place)
+    local at = tonumber(string.match(place, ':(%d+)$'))
+    if not aggregate or at == 0 then return not aggregate and at == 0 end
+    if at > version then return false end
+    local element = redis.call('LINDEX', history, at - version - 1)
+    -- What the history no longer has cannot be compared.
+    if not element then return true end
+    local start = string.format('[1,%d,"%s"', at, id)
+    return string.sub(element, 1, #start) == start
+end
+
 -- Where events lie that are known already, by their number in this append.
-local known = {}
+local known
 local unknown = count
 local known_count, known_since = 0, nil
 if windowed then
+    known = {}
     local from = 1
     while from <= count do
         local ids = {}
@@ -157,6 +168,7 @@ if windowed then
         for i = 1, n do
             local place = new[i] or old[i]
             if place then
+                if not lies_here(ids[i], place) then return {TAKEN, ids[i]} end
                 known[from + i - 1] = place
                 unknown = unknown - 1
             end
@@ -171,7 +183,7 @@ if unknown == count then
 else
     reply = {IN_PART}
     if unknown == 0 then
-        touch()
+        if waits then redis.call('SET', format_key, '1') end
         for i = 1, count do reply[i + 1] = '=' .. known[i] end
         return reply
     end
@@ -180,12 +192,14 @@ local in_part = unknown < count
 
 -- From here on nothing may fail.
 
-local elements, places = {}, {}
+local elements, places
+if count > 1 then elements = {} end
+if windowed then places = {} end
 local position
 for i = 1, count do
     local at = FIRST + (i - 1) * step
-    if known[i] then
-        reply[#reply + 1] = '=' .. known[i]
+    if known and known[i] then
+        reply[i + 1] = '=' .. known[i]
     else
         local place
         if aggregate then
@@ -193,8 +207,13 @@ for i = 1, count do
             local number = string.format('%d', version)
             position = redis.call('XADD', feed, '*', 'type', ARGV[at + 1], 'payload', ARGV[at + 2],
                 'aggregate', head .. number .. '}', 'metadata', ARGV[at + 3])
-            elements[#elements + 1] = '[1,' .. number .. ',"' .. ARGV[at] .. '","' .. ARGV[at + 1]
-                .. '",' .. ARGV[at + 2] .. ',"' .. position .. '",' .. ARGV[at + 4]
+            local element = '[1,' .. number .. ',"' .. ARGV[at] .. '","' .. ARGV[at + 1] .. '",'
+                .. ARGV[at + 2] .. ',"' .. position .. '",' .. ARGV[at + 4]
+            if elements then
+                elements[#elements + 1] = element
+            else
+                redis.call('RPUSH', history, element)
+            end
             if windowed then place = position .. ':' .. number end
         else
             position = redis.call('XADD', feed, '*', 'type', ARGV[at + 1], 'payload', ARGV[at + 2],
@@ -206,15 +225,18 @@ for i = 1, count do
             places[#places + 1] = place
         end
         if in_part then
-            reply[#reply + 1] = place
+            reply[i + 1] = place
         else
-            reply[#reply + 1] = position
+            reply[i + 2] = position
         end
     end
 end
 
-for from = 1, #elements, AT_ONCE do
-    redis.call('RPUSH', history, unpack(elements, from, math.min(from + AT_ONCE - 1, #elements)))
+if elements then
+    for from = 1, #elements, AT_ONCE do
+        local to = math.min(from + AT_ONCE - 1, #elements)
+        redis.call('RPUSH', history, unpack(elements, from, to))
+    end
 end
 
 if windowed then
@@ -242,7 +264,7 @@ if unformatted then redis.call('SET', format_key, '1') end
 if publish then
     local failure
     for i = 1, count do
-        if not known[i] then
+        if not (known and known[i]) then
             local at = FIRST + (i - 1) * step
             local channel = ARGV[at + 1]
             local number = redis.pcall('HINCRBY', published, channel, 1)

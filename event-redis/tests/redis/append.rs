@@ -26,7 +26,11 @@ async fn an_event_of_an_aggregate_lies_in_the_feed_and_in_the_history() {
 
     let metadata = serde_json::to_string(event.metadata()).unwrap();
     assert_eq!(
-        lines(&server.command(&["XRANGE", "events:sdlc", "-", "+"]).unwrap()),
+        lines(
+            &server
+                .command(&["XRANGE", "events:sdlc", "-", "+"])
+                .unwrap()
+        ),
         [
             position.to_string().as_str(),
             "type",
@@ -67,7 +71,11 @@ async fn an_event_without_an_aggregate_has_three_fields() {
         .unwrap();
     assert_eq!(appended.version(), 0);
     assert_eq!(
-        lines(&server.command(&["XRANGE", "events:sdlc", "-", "+"]).unwrap()),
+        lines(
+            &server
+                .command(&["XRANGE", "events:sdlc", "-", "+"])
+                .unwrap()
+        ),
         [
             appended.position().to_string().as_str(),
             "type",
@@ -242,7 +250,11 @@ async fn ids_are_remembered_for_a_day() {
     store.append(&append(&[1])).await.unwrap();
     // As if the generation had begun more than a day ago.
     let newer = "{events:sdlc}:ids:0";
-    let since: u64 = server.command(&["HGET", newer, "since"]).unwrap().parse().unwrap();
+    let since: u64 = server
+        .command(&["HGET", newer, "since"])
+        .unwrap()
+        .parse()
+        .unwrap();
     let earlier = (since - 86_400_001).to_string();
     server.command(&["HSET", newer, "since", &earlier]).unwrap();
     store.append(&append(&[2])).await.unwrap();
@@ -280,7 +292,10 @@ async fn any_key_of_another_type_leaves_nothing_written() {
         server.command(&["SADD", &key, "x"]).unwrap();
         let append = to("gothic", Expected::Any, numbered(&[1]));
         let error = store.append(&append).await.unwrap_err();
-        assert!(matches!(error, AppendError::Store(StoreError::Refused { .. })), "{error:?}");
+        assert!(
+            matches!(error, AppendError::Store(StoreError::Refused { .. })),
+            "{error:?}"
+        );
         assert_eq!(server.command(&["KEYS", "*"]).unwrap(), key);
     }
 }
@@ -289,7 +304,9 @@ async fn any_key_of_another_type_leaves_nothing_written() {
 async fn what_the_user_may_not_do_leaves_nothing_written() {
     for (lacking, rule) in [("RPUSH", "-rpush"), ("HSET", "-hset"), ("SET", "-set")] {
         let server = server();
-        let rules = ["ACL", "SETUSER", "app", "on", "nopass", "~*", "&*", "+@all", rule];
+        let rules = [
+            "ACL", "SETUSER", "app", "on", "nopass", "~*", "&*", "+@all", rule,
+        ];
         server.command(&rules).unwrap();
         let url = server.url().replace("redis://", "redis://app:x@");
         let store = event_redis::RedisStore::connect(url).await.unwrap();
@@ -308,7 +325,9 @@ async fn what_the_user_may_not_do_leaves_nothing_written() {
 async fn a_server_without_memory_refuses_before_anything_is_written() {
     let server = server();
     let store = store(&server).await;
-    server.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .unwrap();
     let append = to("gothic", Expected::Any, numbered(&[1]));
     let error = store.append(&append).await.unwrap_err();
     assert!(
@@ -336,7 +355,9 @@ async fn scripts_are_loaded_again_when_they_are_forgotten() {
 async fn another_format_is_refused() {
     let server = server();
     let store = store(&server).await;
-    server.command(&["SET", "{events:sdlc}:format", "2"]).unwrap();
+    server
+        .command(&["SET", "{events:sdlc}:format", "2"])
+        .unwrap();
     let append = to("gothic", Expected::Any, numbered(&[1]));
     let error = store.append(&append).await.unwrap_err();
     let AppendError::Store(StoreError::Refused { source, .. }) = &error else {
@@ -406,5 +427,8 @@ async fn an_append_of_thousands_is_one_append() {
         assert!(again.events.iter().all(|event| event.repeated));
     }
     let other = Append::to_feed(Category::new("other").unwrap(), vec![]);
-    assert!(matches!(store.append(&other).await, Err(AppendError::NoEvents)));
+    assert!(matches!(
+        store.append(&other).await,
+        Err(AppendError::NoEvents)
+    ));
 }

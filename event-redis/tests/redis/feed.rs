@@ -38,7 +38,15 @@ fn numbers(range: std::ops::RangeInclusive<usize>) -> Vec<String> {
 async fn what_any_client_writes_is_an_event() {
     let server = server();
     let store = store(&server).await;
-    let add = ["XADD", "events:sdlc", "5-1", "type", "phase.changed", "payload", r#"{"a":1}"#];
+    let add = [
+        "XADD",
+        "events:sdlc",
+        "5-1",
+        "type",
+        "phase.changed",
+        "payload",
+        r#"{"a":1}"#,
+    ];
     server.command(&add).unwrap();
     let entries = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
     let [FeedEntry::Event(event)] = entries.as_slice() else {
@@ -66,7 +74,10 @@ async fn a_feed_is_read_from_anywhere_in_batches() {
         .await
         .unwrap();
     assert_eq!(all.len(), 3_000);
-    assert!(all.windows(2).all(|two| two[0].position() < two[1].position()));
+    assert!(
+        all.windows(2)
+            .all(|two| two[0].position() < two[1].position())
+    );
     for (after, limit, expected) in [(0, 0, 0), (0, 1, 1), (1_499, 1_200, 1_200), (2_998, 9, 1)] {
         let after = all[after].position();
         let read = store.read_feed(&sdlc(), after, limit).await.unwrap();
@@ -207,7 +218,10 @@ async fn a_reader_says_when_the_server_does_not_answer() {
     take(&mut *reader, 1, 1).await;
     server.kill();
     let error = soon("an error", reader.next_batch(1)).await.unwrap_err();
-    assert!(matches!(error, ReadError::Store(StoreError::Unavailable { .. })), "{error:?}");
+    assert!(
+        matches!(error, ReadError::Store(StoreError::Unavailable { .. })),
+        "{error:?}"
+    );
     // The same reader goes on when the server is back.
     server.restart().unwrap();
     store
@@ -218,7 +232,10 @@ async fn a_reader_says_when_the_server_does_not_answer() {
         match soon("an event", reader.next_batch(1)).await {
             Ok(entries) => break assert_eq!(payloads(&entries), ["1"]),
             Err(error) => {
-                assert!(matches!(error, ReadError::Store(StoreError::Unavailable { .. })));
+                assert!(matches!(
+                    error,
+                    ReadError::Store(StoreError::Unavailable { .. })
+                ));
             }
         }
     }
@@ -231,9 +248,18 @@ async fn a_feed_of_another_type_is_refused() {
     server.command(&["SET", "events:sdlc", "x"]).unwrap();
     let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
     let error = soon("an error", reader.next_batch(1)).await.unwrap_err();
-    assert!(matches!(error, ReadError::Store(StoreError::Refused { .. })), "{error:?}");
-    let error = store.read_feed(&sdlc(), Position::START, 1).await.unwrap_err();
-    assert!(matches!(error, ReadError::Store(StoreError::Refused { .. })), "{error:?}");
+    assert!(
+        matches!(error, ReadError::Store(StoreError::Refused { .. })),
+        "{error:?}"
+    );
+    let error = store
+        .read_feed(&sdlc(), Position::START, 1)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ReadError::Store(StoreError::Refused { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

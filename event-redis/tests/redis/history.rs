@@ -2,9 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use event_core::{
-    CodecError, EventStore, Expected, MemoryStore, ReadError, Version, Versions,
-};
+use event_core::{CodecError, EventStore, Expected, MemoryStore, ReadError, Version, Versions};
 
 use crate::support::{events, project, server, store, to};
 
@@ -33,7 +31,9 @@ async fn every_choice_of_versions_is_as_in_memory() {
     redis.append(&append).await.unwrap();
     memory.append(&append).await.unwrap();
 
-    let bounds = [0, 1, 2, 999, 1_000, 1_001, 2_000, 2_001, 3_004, 3_005, 3_006, 9_999];
+    let bounds = [
+        0, 1, 2, 999, 1_000, 1_001, 2_000, 2_001, 3_004, 3_005, 3_006, 9_999,
+    ];
     let limits = [0, 1, 2, 1_000, 1_001, 2_500, 9_999, usize::MAX];
     let mut compared = 0;
     for from in bounds {

@@ -1,6 +1,15 @@
 //! The Redis store against real servers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod append;
+mod connect;
+mod faults;
 mod feed;
 mod history;
+mod realtime;
 mod support;
