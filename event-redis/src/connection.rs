@@ -391,11 +391,16 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
+    /// Some links, which connect at once.
     pub(crate) fn new(connector: &Connector, count: usize, patience: Duration) -> Self {
         let response_timeout = RESPONSE_TIMEOUT.min(patience);
         Self {
             links: (0..count.max(1))
-                .map(|_| Link::new(connector.clone(), response_timeout))
+                .map(|_| {
+                    let link = Link::new(connector.clone(), response_timeout);
+                    link.keep_supervised();
+                    link
+                })
                 .collect(),
             turn: AtomicUsize::new(0),
             patience,

@@ -2,6 +2,8 @@
 //!
 //! Run by `cargo xtask test-python`, which gets the Python client first.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 

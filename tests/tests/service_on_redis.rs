@@ -1,5 +1,7 @@
 //! Services on a real server: what the memory store cannot show.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -136,7 +138,15 @@ async fn an_entry_written_by_hand_reaches_a_handler() {
     let seen = Seen::default();
     let service = service(&server.url(), &seen).await;
     let payload = r#"{"from":"plan","to":"build"}"#;
-    let entry = ["XADD", "events:sdlc", "*", "type", "phase.changed", "payload", payload];
+    let entry = [
+        "XADD",
+        "events:sdlc",
+        "*",
+        "type",
+        "phase.changed",
+        "payload",
+        payload,
+    ];
     server.command(&entry).unwrap();
     service.run_until_idle().await.unwrap();
     assert_eq!(seen.all(), ["plan>build"]);
@@ -157,9 +167,15 @@ async fn what_a_service_writes_is_read_in_words() {
         number: 1,
     };
     service.dispatch(push).await.unwrap();
-    let shown = server.command(&["XRANGE", "events:repository", "-", "+"]).unwrap();
+    let shown = server
+        .command(&["XRANGE", "events:repository", "-", "+"])
+        .unwrap();
     let lines: Vec<_> = shown.lines().collect();
-    assert_eq!(lines[1..4], ["type", "repository.analyzed", "payload"], "{shown}");
+    assert_eq!(
+        lines[1..4],
+        ["type", "repository.analyzed", "payload"],
+        "{shown}"
+    );
     assert_eq!(lines[4], r#"{"repository":"octo/hello","number":1}"#);
     assert_eq!(lines[5], "metadata");
     let metadata: serde_json::Value = serde_json::from_str(lines[6]).unwrap();
@@ -193,7 +209,9 @@ async fn realtime_handlers_hear_by_pub_sub() {
     let chunk = |text: &str| ResponseChunk { text: text.into() };
     service.publish(chunk("typed")).await.unwrap();
     let raw = r#"{"payload":{"text":"raw"}}"#;
-    server.command(&["PUBLISH", "ai.response.chunk", raw]).unwrap();
+    server
+        .command(&["PUBLISH", "ai.response.chunk", raw])
+        .unwrap();
     service.run_until_idle().await.unwrap();
     assert_eq!(seen.all(), ["typed", "raw"]);
     let keys = server.command(&["KEYS", "*"]).unwrap();
@@ -210,22 +228,35 @@ async fn a_service_outlives_its_server() {
     let publisher = tokio::spawn(async move {
         for number in 0..EVENTS {
             let repository = "octo/hello".into();
-            service.publish(GithubPush { repository, number }).await.unwrap();
+            service
+                .publish(GithubPush { repository, number })
+                .await
+                .unwrap();
         }
     });
     for handled in [EVENTS / 4, EVENTS / 2] {
-        eventually("the service to get going", || seen.all().len() > handled as usize).await;
+        eventually("the service to get going", || {
+            seen.all().len() > handled as usize
+        })
+        .await;
         server.kill();
         server.restart().unwrap();
     }
     publisher.await.unwrap();
     // At least once: an event may be noted twice around a kill, but each is, and in order.
-    eventually("every event", || seen.all().last() == Some(&(EVENTS - 1).to_string())).await;
+    eventually("every event", || {
+        seen.all().last() == Some(&(EVENTS - 1).to_string())
+    })
+    .await;
     running.stop().await;
     let mut numbers: Vec<u32> = seen.all().iter().map(|n| n.parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>());
     let emitted = server.command(&["XLEN", "events:repository"]).unwrap();
-    assert_eq!(emitted.trim(), EVENTS.to_string(), "each emit lies in the feed once");
+    assert_eq!(
+        emitted.trim(),
+        EVENTS.to_string(),
+        "each emit lies in the feed once"
+    );
 }

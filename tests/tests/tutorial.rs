@@ -3,6 +3,8 @@
 //! In the text a fenced block `<language> file=PATH` is a file, `sh` is commands, and `text output`
 //! is what the last command prints.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

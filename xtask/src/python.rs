@@ -17,14 +17,26 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let environment = workspace_root().join("target/python");
     let python = environment.join("bin/python");
     if !python.exists() {
-        announce_and_run(Command::new("python3").arg("-m").arg("venv").arg(&environment))?;
+        announce_and_run(
+            Command::new("python3")
+                .arg("-m")
+                .arg("venv")
+                .arg(&environment),
+        )?;
     }
     announce_and_run(Command::new(&python).args(["-m", "pip", "install", "--quiet", CLIENT]))?;
-    let status = cargo(["test", "-p", "event-tests", "--test", "other_language", "--locked"])
-        .env("PYTHON", Path::new(&python))
-        .env(redis_server::VARIABLE, server)
-        .status()
-        .context("cannot run cargo test; is Cargo on PATH?")?;
+    let status = cargo([
+        "test",
+        "-p",
+        "event-tests",
+        "--test",
+        "other_language",
+        "--locked",
+    ])
+    .env("PYTHON", Path::new(&python))
+    .env(redis_server::VARIABLE, server)
+    .status()
+    .context("cannot run cargo test; is Cargo on PATH?")?;
     Ok(exit_code(status))
 }
 

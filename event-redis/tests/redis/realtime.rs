@@ -104,7 +104,7 @@ async fn patterns_choose_and_an_event_comes_once() {
 async fn any_client_can_publish_and_listen() {
     let server = server();
     let store = store(&server).await;
-    let mut subscription = listen(&store, &["repository.*", "*"]).await;
+    let mut subscription = listen(&store, &["repository.*", "*", "repository.updated"]).await;
     for message in [
         "no json",
         r#"{"payload":{"a":1}}"#,

@@ -1,0 +1,138 @@
+//! Latency: how long it takes from where something is said to where it is heard.
+//!
+//! Messages are due on a fixed schedule. A thread of its own releases each when it is due, and never
+//! waits for an answer; and the time is counted from when a message was due, not from when it was
+//! sent. So whatever holds one message up is counted for all that it delays (no coordinated
+//! omission). Both sides are measured so, and both pay the tenth of a millisecond that the thread
+//! may wake too late.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use event_core::Event;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+/// Messages for each second.
+const RATE: usize = 1_000;
+
+/// How long to wait for the last ones.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes the payload about 200 bytes long.
+const FILLING: &str = "The quick brown fox jumps over the lazy dog, and the dog, which has seen \
+                       quicker foxes than this one, does not so much as look up from the mat it \
+                       lies on.";
+
+/// What is said, stored in a feed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+#[event("latency.stored")]
+pub(crate) struct Stored {
+    /// When it was due, in nanoseconds of the [`Listener`]'s clock.
+    pub(crate) due: u64,
+    text: String,
+}
+
+/// What is said, and kept nowhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+#[event("latency.shown", realtime)]
+pub(crate) struct Shown {
+    /// As in [`Stored`].
+    pub(crate) due: u64,
+    text: String,
+}
+
+impl Stored {
+    pub(crate) fn new(due: u64) -> Self {
+        let text = FILLING.to_owned();
+        Self { due, text }
+    }
+}
+
+impl Shown {
+    pub(crate) fn new(due: u64) -> Self {
+        let text = FILLING.to_owned();
+        Self { due, text }
+    }
+}
+
+/// Notes how long each message took.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    epoch: Instant,
+    nanoseconds: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Listener {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            nanoseconds: Arc::default(),
+        }
+    }
+
+    /// A message that was due then has been heard now.
+    pub(crate) fn hear(&self, due: u64) {
+        let took = self.since_epoch(Instant::now()).saturating_sub(due);
+        self.heard(|heard| heard.push(took));
+    }
+
+    fn since_epoch(&self, time: Instant) -> u64 {
+        let elapsed = time.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
+    }
+
+    fn heard<T>(&self, with: impl FnOnce(&mut Vec<u64>) -> T) -> T {
+        with(
+            &mut self
+                .nanoseconds
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Has `say` called for each message when it is due, waits until all are heard, and gives the
+    /// 99th percentile of the time that took, in milliseconds.
+    pub(crate) async fn p99<F>(
+        &self,
+        messages: usize,
+        mut say: impl FnMut(u64) -> F + Send + 'static,
+    ) -> anyhow::Result<f64>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.heard(Vec::clear);
+        let listener = self.clone();
+        let released = tokio::task::spawn_blocking(move || {
+            let mut saying = JoinSet::new();
+            // Some time to settle down after the other side's turn.
+            let start = Instant::now() + Duration::from_millis(50);
+            for message in 0..messages {
+                let due = start + Duration::from_secs(1) * message as u32 / RATE as u32;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                saying.spawn(say(listener.since_epoch(due)));
+            }
+            saying
+        });
+        let mut saying = released.await.context("the schedule was not kept")?;
+        while let Some(ended) = saying.join_next().await {
+            ended??;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.heard(|heard| heard.len()) < messages {
+            if Instant::now() > deadline {
+                let heard = self.heard(|heard| heard.len());
+                bail!("only {heard} of {messages} messages were heard");
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.heard(|heard| {
+            heard.sort_unstable();
+            let index = (heard.len() * 99).div_ceil(100).saturating_sub(1);
+            let nanoseconds = heard.get(index).context("nothing was heard")?;
+            Ok(*nanoseconds as f64 / 1e6)
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Benchmarks: what the framework reaches on Redis, beside the ceiling that bare commands of the
+//! same client reach on the same server in the same run.
+//!
+//! What each row means, and how to read it, is in this package's README.
+
+mod append;
+mod bare;
+mod execute;
+mod feed;
+mod latency;
+mod load;
+mod memory;
+mod order;
+mod plan;
+mod propagate;
+mod realtime;
+mod report;
+mod rounds;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Parser;
+use event_tests::RedisServer;
+use event_tests::redis_server::{Aof, Listen};
+
+use plan::Plan;
+use report::Report;
+
+/// Measures the framework against bare Redis commands.
+#[derive(Parser)]
+struct Arguments {
+    /// Measure less, within a minute.
+    #[arg(long)]
+    quick: bool,
+    /// Write the rows to this file, too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure only rows whose names begin so; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let plan = Plan::new(arguments.quick, arguments.only);
+    // Two workers for both sides. This thread only waits: whatever is measured is spawned.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+
+    let start = Instant::now();
+    let mut report = Report::begin();
+    runtime.block_on(measure(&plan, &mut report))?;
+    println!("measured in {:.0} s", start.elapsed().as_secs_f64());
+    match arguments.json {
+        None => Ok(()),
+        Some(path) => report.write_json(&path),
+    }
+}
+
+async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    append::measure(plan, report).await?;
+    load::measure(plan, report).await?;
+    execute::measure(plan, report).await?;
+    feed::measure(plan, report).await?;
+    propagate::measure(plan, report).await?;
+    realtime::measure(plan, report).await?;
+    memory::measure(plan, report).await
+}
+
+/// An empty server: each group of rows has its own, so that none inherits the other's data.
+fn start_server() -> anyhow::Result<RedisServer> {
+    RedisServer::builder()
+        .listen(Listen::Unix)
+        .aof(Aof::EverySecond)
+        // A rewrite of the AOF would hit whichever side happens to be measured.
+        .config("auto-aof-rewrite-percentage", "0")
+        .start()
+        .context("cannot start a server")
+}
