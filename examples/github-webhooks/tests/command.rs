@@ -1,5 +1,12 @@
 //! The command as a user runs it, on memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

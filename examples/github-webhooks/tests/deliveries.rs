@@ -1,5 +1,12 @@
 //! Deliveries taken in on memory: the sample, twice, out of order, and lines of every kind.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod ingesting;
 
 use std::collections::BTreeMap;

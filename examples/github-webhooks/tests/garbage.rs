@@ -1,5 +1,12 @@
 //! Lines of any content: none panics, none stops the handlers, each is accepted or has a reason.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod ingesting;
 
 use event_core::MemoryStore;

@@ -1,6 +1,11 @@
 //! The command as a user runs it, on Redis.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,12 @@
 //! The rules of a repository: what it takes in, and what it refuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use event_core::testing::Scenario;
 use github_webhooks::github::Origin;
 use github_webhooks::phase::Phase;
