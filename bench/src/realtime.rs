@@ -1,7 +1,7 @@
 //! Realtime: from publishing an event that is kept nowhere to its subscriber, at 1,000/s.
 //!
 //! Ours is [`Realtime::publish_realtime`] of an event with its metadata and its number, and a
-//! [`RealtimeSubscription`](event_core::RealtimeSubscription) that counts what it missed. The ceiling
+//! [`RealtimeSubscription`] that counts what it missed. The ceiling
 //! is PUBLISH of the payload alone, and the client's own subscriber.
 
 use std::sync::Arc;
