@@ -28,6 +28,9 @@ use crate::store::{Backend, EventStore, ReadError, StoreError};
 use crate::subscription::{IdleError, Subscription};
 use realtime_runner::RealtimeRunner;
 
+/// How long a handler that is broken off may take to notice.
+const BREAK_OFF: Duration = Duration::from_secs(1);
+
 /// Runs the handlers of one group on one store. Clones share everything.
 ///
 /// Run one instance of a group: instances share its checkpoints, but each handles every event that
@@ -259,6 +262,10 @@ impl Service {
             failure
         })
         .await;
+        if finished.is_err() {
+            // Broken off at its next await; a handler that blocks its thread has none.
+            let _ = tokio::time::timeout(BREAK_OFF, tasks.shutdown()).await;
+        }
         match (ended_early, finished) {
             (Some(ended), _) => Err(ServiceError::TaskEnded {
                 reason: ended.err().map(|error| error.to_string()),

@@ -86,6 +86,8 @@ impl Subscription {
     pub(crate) async fn run(&self, mut stop: watch::Receiver<bool>) {
         async {
             let mut feed = self.feed.lock().await;
+            // Where a run before was broken off, its reader is ahead of what is handled.
+            feed.rewind();
             let mut delays = None;
             while !*stop.borrow() {
                 match self.run_batch(&mut feed, &mut stop).await {
@@ -114,7 +116,6 @@ impl Subscription {
             if let Err(error) = feed.checkpoint().await {
                 tracing::error!(%error, "the last checkpoint was not stored; events since the one before will be handled again");
             }
-            feed.rewind();
         }
         .instrument(self.span())
         .await;

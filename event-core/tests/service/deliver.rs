@@ -300,3 +300,28 @@ async fn a_stop_does_not_wait_for_ever() {
     service.run_until_idle().await.unwrap();
     assert_eq!(seen.all(), ["through"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_run_left_is_handled_by_the_next() {
+    let (started, go_on, seen) = (Arc::default(), Arc::default(), Seen::default());
+    let service = builder("s")
+        .store(MemoryStore::new())
+        .handler(waits(&started, &go_on, &seen))
+        .build()
+        .unwrap();
+    service
+        .publish(vec![push("a", 1), push("b", 1)])
+        .await
+        .unwrap();
+    tokio::select! {
+        ended = service.run_until(std::future::pending()) => panic!("{ended:?}"),
+        () = started.notified() => {}
+    }
+    let running = Running::start(&service);
+    eventually("both events", || {
+        go_on.notify_one();
+        seen.count() == 2
+    })
+    .await;
+    running.stop().await.unwrap();
+}
