@@ -1,7 +1,5 @@
 //! The whole flow, on a memory store.
 
-use std::sync::{Arc, Mutex};
-
 use event_core::prelude::*;
 use event_core::testing::TestService;
 use event_core::{HandlerDefinition, PublishError, Published, ServiceError, Versions};
@@ -257,55 +255,4 @@ async fn a_pattern_skips_the_types_that_the_event_does_not_have() {
         .unwrap();
     test.run_until_idle().await.unwrap();
     assert_eq!(seen.all(), ["Closed { number: 4 }"]);
-}
-
-/// Notes the names of the spans that are opened.
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<&'static str>>>);
-
-impl tracing::Subscriber for Spans {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        let mut names = self.0.lock().unwrap();
-        names.push(span.metadata().name());
-        tracing::span::Id::from_u64(names.len() as u64)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test]
-async fn each_station_of_the_flow_has_its_span() {
-    let spans = Spans::default();
-    let _guard = tracing::subscriber::set_default(spans.clone());
-    let test = TestService::start(builder("s").handler(analyzes("analyze")))
-        .await
-        .unwrap();
-    test.publish(push("a", 1)).await.unwrap();
-    test.run_until_idle().await.unwrap();
-    let names = spans.0.lock().unwrap().clone();
-    let mut at = names.iter();
-    for station in [
-        "codec",
-        "store",
-        "subscription",
-        "feed",
-        "dispatcher",
-        "handler",
-        "codec",
-        "emit",
-        "store",
-    ] {
-        assert!(
-            at.any(|name| *name == station),
-            "no span `{station}` in its place: {names:?}"
-        );
-    }
 }
