@@ -24,8 +24,8 @@ const ORDERS: usize = 10_000;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     for (row, events, appends) in [
-        ("append.single", 1, plan.amount(20_000, 60_000)),
-        ("append.batch10", 10, plan.amount(3_000, 10_000)),
+        ("append.single", 1, plan.amount(12_000, 40_000)),
+        ("append.batch10", 10, plan.amount(2_000, 5_000)),
     ] {
         if plan.wants(row) {
             measure_row(row, events, appends, plan, report).await?;

@@ -43,7 +43,7 @@ async fn measure_row(
     plan: &Plan,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let orders = plan.amount(10_000, 20_000);
+    let orders = plan.amount(5_000, 10_000);
     let server = start_server()?;
     let store = order::store(&server, OURS).await?;
     order::fill(&store, orders, VERSIONS).await?;

@@ -33,7 +33,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         ("load.10000", 10_000, 4, least),
     ] {
         if plan.wants(row) {
-            let events = plan.amount(200_000, 600_000);
+            let events = plan.amount(120_000, 400_000);
             let loads = events / versions;
             measure_row(row, versions, orders, loads, reach, plan, report).await?;
         }

@@ -1,7 +1,7 @@
 //! Benchmarks: what the framework reaches on Redis, beside the ceiling that bare commands of the
 //! same client reach on the same server in the same run.
 //!
-//! What each row means, and how to read it, is in this package's README.
+//! What a row's two sides do is written at the head of its module.
 
 mod append;
 mod bare;

@@ -27,6 +27,6 @@ impl Plan {
 
     /// How often both sides take turns, beside the round that only warms them up.
     pub(crate) fn rounds(&self) -> usize {
-        self.amount(3, 7)
+        self.amount(5, 11)
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     }
     let server = start_server()?;
     let listener = Listener::new();
-    let messages = plan.amount(1_500, 4_000);
+    let messages = plan.amount(500, 2_000);
 
     let connection = bare::connect(&server).await?;
     let reading = tokio::spawn(read_bare(

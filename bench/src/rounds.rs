@@ -28,7 +28,6 @@ pub(crate) async fn in_turns(
             our_own.push(framework);
         }
     }
-    eprintln!("C {ceilings:.3?} O {our_own:.3?}");
     Ok(Sides {
         ceiling: median(ceilings)?,
         ours: median(our_own)?,

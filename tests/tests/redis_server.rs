@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use event_tests::RedisServer;
 use event_tests::redis_server::{Aof, Error, Listen};
 
+/// The program that starts a server and waits.
+const HOLDS_A_SERVER: &str = env!("CARGO_BIN_EXE_holds-a-server");
+
 /// Whether a process runs; one that has ended and that nobody has waited for yet does not.
 fn is_running(pid: u32) -> bool {
     if Path::new("/proc/self/stat").exists() {
@@ -273,8 +276,7 @@ fn a_panic_leaves_no_process_and_no_folder() {
 
 #[test]
 fn a_killed_test_process_leaves_no_process_and_no_folder() {
-    let mut test = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_a_server", "--ignored", "--nocapture"])
+    let mut test = Command::new(HOLDS_A_SERVER)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -297,20 +299,6 @@ fn a_killed_test_process_leaves_no_process_and_no_folder() {
 }
 
 #[test]
-#[ignore = "is what `a_killed_test_process_leaves_no_process_and_no_folder` kills"]
-fn holds_a_server() {
-    let server = RedisServer::start().unwrap();
-    // A frozen one must be gone as well.
-    server.freeze().unwrap();
-    println!(
-        "server: {} {}",
-        server.pid().unwrap(),
-        server.folder().display()
-    );
-    std::io::stdin().read_line(&mut String::new()).unwrap();
-}
-
-#[test]
 fn a_binary_that_is_none_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("redis-server");
@@ -318,8 +306,7 @@ fn a_binary_that_is_none_is_named() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
 
     // The variable belongs to the whole process, so it is set for another one.
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_a_server", "--ignored", "--nocapture"])
+    let output = Command::new(HOLDS_A_SERVER)
         .env("REDIS_SERVER_BIN", &file)
         .output()
         .unwrap();
