@@ -17,6 +17,7 @@ extern crate self as event_core;
 
 mod event;
 mod metadata;
+mod partition;
 mod pattern;
 mod recorded;
 
@@ -34,6 +35,7 @@ mod feed;
 mod subscription;
 
 mod dispatcher;
+mod failure;
 
 mod dependencies;
 mod handler;
@@ -55,17 +57,19 @@ pub use aggregate::Aggregate;
 pub use clock::{Clock, Ids};
 pub use codec::{Codec, CodecError, NewEvent};
 pub use dependencies::{Dependencies, Dependency, DependencyType, Dependent, MissingDependency};
-pub use dispatcher::{HandlerFailure, Retry};
+pub use dispatcher::HandlerFailure;
 pub use emit::{Emission, Emit, Emits, Envelope, To};
 pub use event::{
     Category, Declared, Event, EventDefinition, EventRegistration, InvalidCategory, is_event_type,
 };
 pub use event_macros::{Event, emits, event_handler, on};
+pub use failure::{Classifier, Classify, ErrorClass, Failure, OnExhausted, Policy, Retry};
 pub use handler::{
     Context, Handler, HandlerDefinition, HandlerError, HandlerEvent, HandlerFuture, HandlerOutput,
     HandlerRegistration, MethodCall, Start,
 };
 pub use metadata::{Metadata, RESERVED_KEYS};
+pub use partition::Partition;
 pub use pattern::{InvalidPattern, Pattern, is_pattern};
 pub use publisher::{PublishError, Published, PublishedEvent, Publisher};
 pub use realtime::{
@@ -82,8 +86,11 @@ pub use service::{
     shutdown_signal,
 };
 pub use store::{
-    Append, AppendError, Appended, AppendedEvent, Backend, Checkpoints, Direction, EventStore,
-    Expected, FeedEntry, FeedReader, Limits, MemoryStore, ReadError, StoreError, Target, Versions,
+    Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Chosen, Commit, CommitError,
+    Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction,
+    EventStore, Expected, FeedEntry, FeedReader, GroupBatch, GroupReader, Groups,
+    InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, Progress, ReadError, StoreError,
+    Target, Versions, Wanted,
 };
 
 /// What most programs need: `use event_core::prelude::*;`.

@@ -1,7 +1,9 @@
 //! Stores: where events are appended and read.
 
 mod append;
+mod dead_letters;
 mod error;
+mod groups;
 mod limits;
 mod memory;
 mod versions;
@@ -12,7 +14,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use append::{Append, Appended, AppendedEvent, Expected, Target};
+pub use dead_letters::{
+    Chosen, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters,
+    InspectedDeadLetter,
+};
 pub use error::{AppendError, ReadError, StoreError};
+pub use groups::{
+    Acquired, Commit, CommitError, Committed, GroupBatch, GroupReader, Groups, Lease, Member, Open,
+    Progress, Wanted,
+};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use versions::{Direction, Versions};
@@ -20,6 +30,7 @@ pub use versions::{Direction, Versions};
 use crate::codec::CodecError;
 use crate::codec::history::HistoryEntry;
 use crate::event::Category;
+use crate::partition::Partition;
 use crate::realtime::Realtime;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
 
@@ -106,32 +117,38 @@ pub trait EventStore: Send + Sync + 'static {
         }
     }
 
-    /// Reads at most `limit` entries of a feed that lie after `after`; none where there are none.
+    /// How many partitions the feed of a category has. That never changes once it has events.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    async fn partitions(&self, category: &Category) -> Result<u32, ReadError>;
+
+    /// Reads at most `limit` entries of a partition that lie after `after`; none where there are none.
     ///
     /// # Errors
     /// [`ReadError::Store`] where the store does not answer.
     async fn read_feed(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError>;
 
-    /// Reads a feed from after `after` on, and then follows it.
+    /// Reads a partition from after `after` on, and then follows it.
     ///
     /// # Errors
     /// [`ReadError::Store`] where the store does not answer.
     async fn follow(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError>;
 
-    /// The position of the newest entry of a feed; [`Position::START`] where there is none.
+    /// The position of the newest entry of a partition; [`Position::START`] where there is none.
     ///
     /// # Errors
     /// [`ReadError::Store`] where the store does not answer.
-    async fn head(&self, category: &Category) -> Result<Position, ReadError>;
+    async fn head(&self, partition: &Partition) -> Result<Position, ReadError>;
 }
 
 /// Follows a feed. Made by [`EventStore::follow`].
@@ -181,37 +198,11 @@ impl FeedEntry {
     }
 }
 
-/// Remembers how far each group has handled each feed.
-#[async_trait]
-pub trait Checkpoints: Send + Sync + 'static {
-    /// The position up to which `group` has handled the feed of `category`; `None` where it has
-    /// never said.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store does not answer.
-    async fn load_checkpoint(
-        &self,
-        group: &str,
-        category: &Category,
-    ) -> Result<Option<Position>, StoreError>;
-
-    /// Remembers that `group` has handled the feed of `category` up to and with `position`.
-    ///
-    /// # Errors
-    /// [`StoreError`] where the store does not answer.
-    async fn save_checkpoint(
-        &self,
-        group: &str,
-        category: &Category,
-        position: Position,
-    ) -> Result<(), StoreError>;
-}
-
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
-/// the three traits has this one.
-pub trait Backend: EventStore + Checkpoints + Realtime {}
+/// the four traits has this one.
+pub trait Backend: EventStore + Groups + DeadLetters + Realtime {}
 
-impl<T: EventStore + Checkpoints + Realtime> Backend for T {}
+impl<T: EventStore + Groups + DeadLetters + Realtime> Backend for T {}
 
 #[async_trait]
 impl<T: EventStore + ?Sized> EventStore for Arc<T> {
@@ -236,24 +227,28 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
         (**self).read_aggregate(aggregate, versions).await
     }
 
+    async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {
+        (**self).partitions(category).await
+    }
+
     async fn read_feed(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
-        (**self).read_feed(category, after, limit).await
+        (**self).read_feed(partition, after, limit).await
     }
 
     async fn follow(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        (**self).follow(category, after).await
+        (**self).follow(partition, after).await
     }
 
-    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
-        (**self).head(category).await
+    async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
+        (**self).head(partition).await
     }
 }
