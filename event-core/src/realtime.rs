@@ -364,12 +364,12 @@ impl RealtimePublisher {
             }
         };
         let head = encode_message_head(event, &self.name)?;
-        Ok(format!("{head}{sequence}}}"))
+        Ok(format!(r#"{head}","sequence":{sequence}}}"#))
     }
 }
 
-/// The message of an event up to its sequence number: who numbers it appends the number and a
-/// closing brace.
+/// The message of an event up to the name of its publisher, which is still open: who numbers it may
+/// append to the name, and then appends `","sequence":`, the number and a closing brace.
 ///
 /// # Errors
 /// As of [`entry::encode_metadata`](crate::codec::entry::encode_metadata).
@@ -400,7 +400,7 @@ pub fn encode_message_head(event: &NewEvent, publisher: &str) -> Result<String, 
         event_type: event.event_type().to_owned(),
         source,
     })?;
-    head.pop();
-    head.push_str(r#","sequence":"#);
+    // The closing brace, and the quotation mark behind the name.
+    head.truncate(head.len().saturating_sub(2));
     Ok(head)
 }
