@@ -16,7 +16,7 @@ use crate::feed::Feed;
 use crate::handler::{HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
-use crate::store::{Backend, EventStore};
+use crate::store::{Backend, EventStore, MemoryStore};
 use crate::subscription::Subscription;
 
 /// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
@@ -170,29 +170,27 @@ impl ServiceBuilder {
 
         let codec = Codec::new(self.clock.clone(), self.ids.clone()).with_source(&self.name);
         let mut mistakes = std::mem::take(&mut self.mistakes);
-        let publisher = self.backend.clone().map(|backend| {
-            let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
-            let store: Arc<dyn EventStore> = backend;
-            self.dependencies.insert(store);
-            self.dependencies.insert(codec.clone());
-            self.dependencies.insert(self.clock.clone());
-            self.dependencies.insert(publisher.clone());
-            publisher
+        let backend = self.backend.take().unwrap_or_else(|| {
+            mistakes.insert(0, Mistake::NoStore);
+            // So that everything else is checked as well.
+            Arc::new(MemoryStore::new())
         });
+        let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
+        let store: Arc<dyn EventStore> = backend.clone();
+        self.dependencies.insert(store);
+        self.dependencies.insert(codec.clone());
+        self.dependencies.insert(self.clock.clone());
+        self.dependencies.insert(publisher.clone());
 
         let graph = Graph {
             definitions: &definitions,
-            dependencies: publisher.is_some().then_some(&self.dependencies),
+            dependencies: &self.dependencies,
             aggregates: &self.aggregates,
             expected_handlers: self.expected_handlers.as_deref(),
             published_elsewhere: self.published_elsewhere.as_deref(),
         };
         let checked = graph.check();
         mistakes.extend(checked.mistakes);
-        let (Some(backend), Some(publisher)) = (self.backend, publisher) else {
-            mistakes.insert(0, Mistake::NoStore);
-            return Err(BuildError::new(self.name, mistakes));
-        };
         let mut routes = Vec::new();
         for definition in &definitions {
             // What is missing is among the mistakes already, with the handler's name.

@@ -13,8 +13,7 @@ use crate::publisher::AggregateEvents;
 pub(super) struct Graph<'a> {
     /// Sorted by name.
     pub(super) definitions: &'a [HandlerDefinition],
-    /// Unknown without a store.
-    pub(super) dependencies: Option<&'a Dependencies>,
+    pub(super) dependencies: &'a Dependencies,
     pub(super) aggregates: &'a AggregateEvents,
     pub(super) expected_handlers: Option<&'a [String]>,
     pub(super) published_elsewhere: Option<&'a [String]>,
@@ -93,11 +92,8 @@ impl Graph<'_> {
     }
 
     fn check_dependencies(&self, definition: &HandlerDefinition, mistakes: &mut Vec<Mistake>) {
-        let Some(dependencies) = self.dependencies else {
-            return;
-        };
         for dependency in &definition.dependencies {
-            if !dependency.is_provided(dependencies) {
+            if !dependency.is_provided(self.dependencies) {
                 mistakes.push(Mistake::MissingDependency {
                     handler: definition.name.clone(),
                     dependency: dependency.name(),

@@ -79,21 +79,41 @@ fn a_service_needs_a_store() {
 }
 
 #[test]
+fn a_missing_store_hides_no_other_mistake() {
+    let found = mistakes(Service::builder("needy").handler(idle("nothing")));
+    assert!(
+        matches!(
+            &found[..],
+            [
+                Mistake::NoStore,
+                Mistake::MissingDependency { .. },
+                Mistake::MissingDependency { .. },
+                Mistake::ReactsToNothing { .. },
+            ]
+        ),
+        "{found:?}"
+    );
+    // What a store brings is not missing beside it.
+    let found = mistakes(Service::builder("modest"));
+    assert_eq!(found, [Mistake::NoStore]);
+}
+
+#[event_handler]
+struct Modest {
+    _store: Arc<dyn EventStore>,
+    _publisher: Publisher,
+    _clock: event_core::Clock,
+    _projects: Repository<crate::events::Project>,
+}
+
+#[event_handler(group = "modest")]
+impl Modest {
+    #[on("github.push")]
+    async fn look(&self, _: GithubPush) {}
+}
+
+#[test]
 fn what_is_always_there_need_not_be_provided() {
-    #[event_handler]
-    struct Modest {
-        _store: Arc<dyn EventStore>,
-        _publisher: Publisher,
-        _clock: event_core::Clock,
-        _projects: Repository<crate::events::Project>,
-    }
-
-    #[event_handler(group = "modest")]
-    impl Modest {
-        #[on("github.push")]
-        async fn look(&self, _: GithubPush) {}
-    }
-
     let service = Service::builder("modest")
         .store(MemoryStore::new())
         .expect_handlers(["Modest::look"])
