@@ -512,7 +512,7 @@ pub enum Warning {
 }
 
 /// Everything that is wrong with a service, in one report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildError {
     service: String,
     mistakes: Vec<Mistake>,
@@ -536,6 +536,14 @@ impl fmt::Display for BuildError {
             write!(f, "\n- {mistake}")?;
         }
         Ok(())
+    }
+}
+
+/// As [`Display`](fmt::Display): a `main` that returns an error, and a test that unwraps one, print
+/// this, and the report is for those who read it there.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -70,6 +70,8 @@ fn every_mistake_is_in_one_report() {
     ] {
         assert!(report.contains(part), "{part} is not in:\n{report}");
     }
+    // What a `main` that returns it prints.
+    assert_eq!(format!("{error:?}"), report);
 }
 
 #[test]
