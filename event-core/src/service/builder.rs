@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::graph::{BuildError, Graph, Mistake};
+use super::graph::{BuildError, Graph, Mistake, Warning};
 use super::realtime_runner::RealtimeRunner;
 use super::{Inner, Service};
 use crate::aggregate::Aggregate;
@@ -154,7 +154,8 @@ impl ServiceBuilder {
         self
     }
 
-    /// Checks everything and makes the service. Connects to nothing yet.
+    /// Checks everything and makes the service. Connects to nothing yet. What may be meant, but looks
+    /// as if it were not, is logged, and is among the [warnings](Service::warnings).
     ///
     /// # Errors
     /// [`BuildError`] with all mistakes there are.
@@ -164,7 +165,14 @@ impl ServiceBuilder {
         if self.discovery == Discovery::On {
             definitions.extend(HandlerRegistration::all());
         }
-        definitions.retain(|handler| handler.group.as_ref().is_none_or(|own| *own == group));
+        let mut other_groups = BTreeSet::new();
+        definitions.retain(|handler| match &handler.group {
+            Some(other) if *other != group => {
+                other_groups.insert(other.clone());
+                false
+            }
+            _ => true,
+        });
         // Equal names stay in the order of their files, so that reports are the same every time.
         definitions.sort_by(|a, b| (&a.name, a.location).cmp(&(&b.name, b.location)));
 
@@ -210,7 +218,14 @@ impl ServiceBuilder {
         if !mistakes.is_empty() {
             return Err(BuildError::new(self.name, mistakes));
         }
-        for warning in &checked.warnings {
+        let mut warnings = checked.warnings;
+        if definitions.is_empty() && !other_groups.is_empty() {
+            warnings.push(Warning::NoHandlers {
+                group: group.clone(),
+                other_groups: other_groups.into_iter().collect(),
+            });
+        }
+        for warning in &warnings {
             tracing::warn!(service = self.name, %warning);
         }
 
@@ -280,7 +295,7 @@ impl ServiceBuilder {
                     .into_iter()
                     .map(|handler| handler.name)
                     .collect(),
-                warnings: checked.warnings,
+                warnings,
                 backend,
                 codec: codec.clone(),
                 publisher: publisher.clone(),

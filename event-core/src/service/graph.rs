@@ -509,6 +509,22 @@ pub enum Warning {
         /// Their names, in the order of the cycle.
         handlers: Vec<String>,
     },
+    /// No handler runs here, and there are some that are of other groups.
+    #[error(
+        "no handler is of the group `{group}`, so none runs here; there are handlers of {}: name the service as one of these, or choose one with `.group(…)`",
+        quoted(other_groups)
+    )]
+    NoHandlers {
+        /// The group of the service: its name, unless another was chosen.
+        group: String,
+        /// The groups of the handlers that are there.
+        other_groups: Vec<String>,
+    },
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 /// Everything that is wrong with a service, in one report.
@@ -548,3 +564,15 @@ impl fmt::Debug for BuildError {
 }
 
 impl std::error::Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use crate::{MemoryStore, Service};
+
+    #[test]
+    fn a_service_that_only_publishes_is_not_warned_of() {
+        // No handler is linked into this program.
+        let service = Service::builder("publisher").store(MemoryStore::new());
+        assert_eq!(service.build().unwrap().warnings(), []);
+    }
+}

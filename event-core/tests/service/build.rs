@@ -319,3 +319,33 @@ fn a_cycle_of_emits_is_a_warning() {
         }]
     );
 }
+
+#[test]
+fn a_group_without_handlers_is_a_warning_where_others_have_some() {
+    let mistaken = Service::builder("needyy").store(MemoryStore::new());
+    let service = mistaken.build().unwrap();
+    let [warning @ Warning::NoHandlers { .. }] = service.warnings() else {
+        panic!("{:?}", service.warnings());
+    };
+    let said = warning.to_string();
+    for part in ["`needyy`", "`modest`", "`needy`", ".group(…)"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+
+    let by_hand = || {
+        builder("s")
+            .store(MemoryStore::new())
+            .handler(idle("theirs").on("a.b").group("elsewhere"))
+    };
+    assert_eq!(
+        by_hand().build().unwrap().warnings(),
+        [Warning::NoHandlers {
+            group: "s".into(),
+            other_groups: vec!["elsewhere".into()]
+        }]
+    );
+    let own = by_hand().handler(idle("mine").on("a.b")).build().unwrap();
+    assert_eq!(own.warnings(), []);
+    let none = builder("s").store(MemoryStore::new()).build().unwrap();
+    assert_eq!(none.warnings(), []);
+}
