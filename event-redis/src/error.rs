@@ -73,7 +73,7 @@ pub enum ConnectError {
     },
     /// The server cannot keep what it is asked to keep.
     #[error(
-        "{address} cannot promise {durability}: {}; or accept that with `accept_weaker_durability()`",
+        "{address} cannot promise {durability}: {}; or accept that: call `accept_weaker_durability()` on the store's builder, `RedisStore::builder(…)`",
         List(weaknesses)
     )]
     TooWeak {
