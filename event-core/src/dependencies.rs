@@ -1,7 +1,7 @@
 //! Dependencies: what handlers need, found by type.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aggregate::Aggregate;
@@ -54,6 +54,8 @@ impl<A: Aggregate> Dependency for Repository<A> {
 #[derive(Default)]
 pub struct Dependencies {
     values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    /// The names of their types, for hints.
+    names: BTreeSet<&'static str>,
     /// Each handler struct once, however many of its methods are handlers.
     instances: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
@@ -61,9 +63,22 @@ pub struct Dependencies {
 impl Dependencies {
     /// Adds a value; whether there was none of its type before.
     pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> bool {
+        self.names.insert(type_name::<T>());
         self.values
             .insert(TypeId::of::<T>(), Box::new(value))
             .is_none()
+    }
+
+    /// What was provided in place of the type of this name: the same in an `Arc`, or without one.
+    pub(crate) fn provided_instead(&self, name: &str) -> Option<&'static str> {
+        const ARC: &str = "alloc::sync::Arc<";
+        let bare = name
+            .strip_prefix(ARC)
+            .and_then(|rest| rest.strip_suffix('>'));
+        match bare {
+            Some(bare) => self.names.get(bare).copied(),
+            None => self.names.get(format!("{ARC}{name}>").as_str()).copied(),
+        }
     }
 
     /// The value of a type.

@@ -97,6 +97,7 @@ impl Graph<'_> {
                 mistakes.push(Mistake::MissingDependency {
                     handler: definition.name.clone(),
                     dependency: dependency.name(),
+                    provided_instead: self.dependencies.provided_instead(dependency.name()),
                 });
             }
         }
@@ -341,13 +342,16 @@ pub enum Mistake {
     NoStore,
     /// Nobody provides what a handler needs.
     #[error(
-        "`{handler}` needs `{dependency}`, which nobody provides; add `.provide(…)` with a value of this type"
+        "`{handler}` needs `{dependency}`, which nobody provides; {}",
+        remedy(*provided_instead)
     )]
     MissingDependency {
         /// The handler.
         handler: String,
         /// The type of the dependency.
         dependency: &'static str,
+        /// What is provided and was perhaps meant: the same type in an `Arc`, or without one.
+        provided_instead: Option<&'static str>,
     },
     /// Two dependencies of one type.
     #[error("`{dependency}` is provided twice; give one of them a type of its own")]
@@ -497,6 +501,15 @@ pub enum Mistake {
         /// The pattern.
         pattern: String,
     },
+}
+
+fn remedy(provided_instead: Option<&str>) -> String {
+    match provided_instead {
+        None => "add `.provide(…)` with a value of this type".to_owned(),
+        Some(other) => {
+            format!("`{other}` is provided, which is another type: let one be as the other")
+        }
+    }
 }
 
 /// Something that is suspicious, but may be meant.

@@ -81,6 +81,52 @@ fn a_service_needs_a_store() {
 }
 
 #[test]
+fn a_dependency_in_an_arc_or_without_one_is_hinted_at() {
+    #[derive(Clone)]
+    struct Bare;
+
+    #[event_handler]
+    struct Wrapped {
+        _in_an_arc: Arc<Bare>,
+        _bare: u32,
+    }
+
+    #[event_handler(group = "wrapped")]
+    impl Wrapped {
+        #[on("github.push")]
+        async fn look(&self, _: GithubPush) {}
+    }
+
+    let error = Service::builder("wrapped")
+        .store(MemoryStore::new())
+        .provide(Bare)
+        .provide(Arc::new(1_u32))
+        .build()
+        .unwrap_err();
+    let provided: Vec<_> = error
+        .mistakes()
+        .iter()
+        .map(|mistake| match mistake {
+            Mistake::MissingDependency {
+                provided_instead, ..
+            } => provided_instead.unwrap_or_default(),
+            _ => "",
+        })
+        .collect();
+    let [bare, "alloc::sync::Arc<u32>"] = provided[..] else {
+        panic!("{provided:?}");
+    };
+    assert!(bare.ends_with("::Bare"), "{bare}");
+    let report = error.to_string();
+    assert!(
+        report.contains(
+            "needs `u32`, which nobody provides; `alloc::sync::Arc<u32>` is provided, which is another type"
+        ),
+        "{report}"
+    );
+}
+
+#[test]
 fn a_missing_store_hides_no_other_mistake() {
     let found = mistakes(Service::builder("needy").handler(idle("nothing")));
     assert!(
