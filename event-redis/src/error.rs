@@ -27,6 +27,14 @@ pub enum ConnectError {
         /// The address.
         address: String,
     },
+    /// A certificate that cannot be used.
+    #[error(
+        "the root certificate cannot be used ({reason}); give it as PEM, and the URL as rediss://HOST:PORT"
+    )]
+    InvalidCertificate {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A prefix of keys with braces.
     #[error(
         "the prefix `{prefix}` has braces, which in Redis Cluster would part a feed from its histories; leave them out"

@@ -13,3 +13,5 @@ mod feed;
 mod history;
 mod realtime;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
