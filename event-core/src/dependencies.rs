@@ -11,7 +11,38 @@ use crate::repository::Repository;
 use crate::store::EventStore;
 
 /// A type that a handler may have as a field: any that can be cloned, and
-/// [`Repository`] of any aggregate.
+/// [`Repository`] of any aggregate. It is found by its type, so that two of one type need types of
+/// their own.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use event_core::prelude::*;
+///
+/// trait Analyzer: Send + Sync {}
+///
+/// struct Offline;
+/// impl Analyzer for Offline {}
+///
+/// #[event_handler]
+/// struct Repositories {
+///     analyzer: Arc<dyn Analyzer>,
+///     publisher: Publisher, // is always there
+/// }
+///
+/// #[event_handler(group = "code-review")]
+/// impl Repositories {
+///     #[on("github.push")]
+///     async fn push(&self, _: &RecordedEvent) {}
+/// }
+///
+/// let analyzer: Arc<dyn Analyzer> = Arc::new(Offline);
+/// let service = Service::builder("code-review")
+///     .store(MemoryStore::new())
+///     .provide(analyzer)
+///     .build()?;
+/// # Ok::<(), event_core::BuildError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a dependency of a handler",
     label = "cannot be handed to several handlers",
@@ -109,7 +140,28 @@ impl Dependencies {
     }
 }
 
-/// A struct that is made of its dependencies. `#[event_handler]` on a struct implements it.
+/// A struct that is made of its dependencies. `#[event_handler]` on a struct implements it; by hand it
+/// reads:
+///
+/// ```
+/// use event_core::{Dependencies, DependencyType, Dependent, MissingDependency, Publisher};
+///
+/// struct Repositories {
+///     publisher: Publisher,
+/// }
+///
+/// impl Dependent for Repositories {
+///     fn dependencies() -> Vec<DependencyType> {
+///         vec![DependencyType::of::<Publisher>()]
+///     }
+///
+///     fn resolve(dependencies: &Dependencies) -> Result<Self, MissingDependency> {
+///         Ok(Self {
+///             publisher: dependencies.get()?,
+///         })
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not made of dependencies",
     label = "its fields are not declared as dependencies",

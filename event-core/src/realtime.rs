@@ -28,6 +28,29 @@ pub const DEFAULT_CAPACITY: usize = 1_024;
 
 /// Sends realtime events and listens to them. At most once: who does not listen misses them, and
 /// who listens too slowly is told how many were missed.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::{Codec, Realtime, RealtimeItem};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event("ai.response.chunk", realtime)]
+/// struct ResponseChunk { text: String }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let store = MemoryStore::new();
+/// let mut subscription = store.subscribe(&["ai.*".parse()?]).await?;
+///
+/// let chunk = Codec::default().encode(&ResponseChunk { text: "hel".into() })?;
+/// store.publish_realtime(&[chunk]).await?;
+///
+/// let Some(RealtimeItem::Event(event)) = subscription.next().await else { panic!() };
+/// assert_eq!(event.decode::<ResponseChunk>()?.text, "hel");
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Realtime: Send + Sync + 'static {
     /// Sends events to everybody who listens to their types now.
@@ -106,7 +129,32 @@ struct Arrival {
     message: Message,
 }
 
-/// Brings everything that was sent before now into the buffer.
+/// Brings everything that was sent before now into the buffer. A store hands it to
+/// [`RealtimeSubscription::channel`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use event_core::{BoxError, Flush, RealtimeSubscription};
+///
+/// /// Where delivering is all there is to sending.
+/// struct Nothing;
+///
+/// #[async_trait]
+/// impl Flush for Nothing {
+///     async fn flush(&self) -> Result<(), BoxError> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let (sink, mut subscription) =
+///     RealtimeSubscription::channel(16, Box::new(Nothing), Box::new(()));
+/// sink.deliver("repository.updated", br#"{"payload":{}}"#);
+/// assert_eq!(subscription.drain().await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Flush: Send + Sync {
     /// Returns when it is there.
