@@ -28,7 +28,7 @@
 //! | `{events:<category>}:history:<type>:<id>` | list | the events of one aggregate, compact |
 //! | `{events:<category>}:checkpoint:<group>` | hash | `position`: up to where the group has handled the feed |
 //! | `{events:<category>}:ids:0`, `…:ids:1` | hash | where the newest events lie, by event id |
-//! | `{events:<category>}:published` | hash | how many events were published on commit, by type |
+//! | `{events:<category>}:published` | hash | how many events were published on commit, by type; and the `incarnation` of who numbers them |
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
 //!
 //! A prefix, where one is chosen, stands before `events`. Realtime events are published on the

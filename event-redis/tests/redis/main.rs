@@ -12,4 +12,7 @@ mod faults;
 mod feed;
 mod history;
 mod realtime;
+mod stored_form;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
