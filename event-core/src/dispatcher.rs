@@ -1,78 +1,25 @@
-//! The dispatcher: which handlers an event goes to, and what becomes of what they return.
+//! The dispatcher: which handlers an event goes to, and how one of them is called.
 
 use std::any::Any;
+use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::FutureExt;
-use tokio::sync::watch;
 use tracing::{Instrument, info_span};
 
 use crate::cause::Cause;
 use crate::codec::Codec;
 use crate::emit::Emission;
 use crate::event::Declared;
+use crate::failure::{Classifier, ErrorClass, Policy};
 use crate::handler::{Context, Handler, HandlerError};
 use crate::pattern::Pattern;
-use crate::publisher::Publisher;
+use crate::publisher::{Prepared, Publisher};
 use crate::recorded::RecordedEvent;
+use crate::store::DeadLetterReason;
 
-/// How a handler that failed is called again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How long it waits after the first failure; 100 ms by default. It doubles each time, with
-    /// jitter.
-    pub base: Duration,
-    /// The longest it waits; 30 s by default.
-    pub max_delay: Duration,
-    /// After how many attempts [`dispatch`](crate::Service::dispatch) and
-    /// [`run_until_idle`](crate::Service::run_until_idle) give up; 5 by default. A service that
-    /// runs on its own never gives up: that would lose the event.
-    pub attempts: u32,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            base: Duration::from_millis(100),
-            max_delay: Duration::from_secs(30),
-            attempts: 5,
-        }
-    }
-}
-
-impl Retry {
-    fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
-        ExponentialBuilder::default()
-            .with_min_delay(self.base)
-            .with_max_delay(self.max_delay)
-            .with_jitter()
-            .without_max_times()
-            .build()
-    }
-}
-
-/// What to do with a handler that fails again and again.
-pub(crate) enum Patience<'a> {
-    /// Give up after the attempts of the [`Retry`].
-    Bounded,
-    /// Never, until the service is stopped. Tells once that a bounded caller would have given up.
-    Endless {
-        stop: &'a mut watch::Receiver<bool>,
-        gave_up: &'a (dyn Fn(&Arc<HandlerFailure>) + Send + Sync),
-    },
-}
-
-/// An event that did not get through.
-#[derive(Debug)]
-pub(crate) enum Undone {
-    Failed(Arc<HandlerFailure>),
-    Stopped,
-}
-
-/// A handler that failed on an event until its attempts were used up.
+/// A handler that failed on an event until its attempts were used up, or for good.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "handler `{handler}` failed on `{event_type}` (event {event_id}) {attempts} times: {source}"
@@ -97,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) covers: Declared,
     pub(crate) emits: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) policy: Policy,
+    pub(crate) classifier: Classifier,
 }
 
 impl Route {
@@ -107,6 +56,38 @@ impl Route {
                 .iter()
                 .any(|pattern| pattern.matches(event_type))
     }
+
+    /// What an error means for the event.
+    pub(crate) fn class_of(&self, error: &HandlerError) -> ErrorClass {
+        match error {
+            HandlerError::Failed(error) => (self.classifier)(error),
+            // Another attempt would read the same bytes.
+            HandlerError::Unreadable(_) => ErrorClass::Reject,
+            _ => ErrorClass::Retry,
+        }
+    }
+}
+
+/// Why an event is a dead letter, by what went wrong last.
+pub(crate) fn reason_of(error: &HandlerError, class: ErrorClass) -> DeadLetterReason {
+    match (error, class) {
+        (HandlerError::Unreadable(_), _) => DeadLetterReason::Unreadable,
+        (HandlerError::Panicked(_), _) => DeadLetterReason::Panicked,
+        (HandlerError::TimedOut(_), _) => DeadLetterReason::TimedOut,
+        (_, ErrorClass::Reject) => DeadLetterReason::Rejected,
+        _ => DeadLetterReason::Exhausted,
+    }
+}
+
+/// What an error says, and below it what it came from.
+pub(crate) fn chain_of(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut chain = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        chain.push(error.to_string());
+        next = error.source();
+    }
+    chain
 }
 
 /// Hands events to the handlers of one group.
@@ -116,7 +97,6 @@ pub(crate) struct Dispatcher {
     pub(crate) routes: Vec<Route>,
     pub(crate) codec: Codec,
     pub(crate) publisher: Publisher,
-    pub(crate) retry: Retry,
 }
 
 impl Dispatcher {
@@ -124,88 +104,20 @@ impl Dispatcher {
         self.routes.iter().any(|route| route.takes(event_type))
     }
 
-    /// Calls every handler that takes the event, one after the other in the order of their names,
-    /// and publishes what they return. Gives what was published.
-    pub(crate) async fn dispatch(
-        &self,
-        event: &RecordedEvent,
-        mut patience: Patience<'_>,
-    ) -> Result<Vec<RecordedEvent>, Undone> {
-        let mut emitted = Vec::new();
-        for route in &self.routes {
-            if route.takes(event.event_type()) {
-                emitted.extend(self.persist(route, event, &mut patience).await?);
-            }
-        }
-        Ok(emitted)
+    /// The handlers that take events of this type, by their number.
+    pub(crate) fn routes_of(&self, event_type: &str) -> Vec<usize> {
+        (0..self.routes.len())
+            .filter(|route| self.routes[*route].takes(event_type))
+            .collect()
     }
 
-    /// Calls one handler until it gets through.
-    async fn persist(
-        &self,
-        route: &Route,
-        event: &RecordedEvent,
-        patience: &mut Patience<'_>,
-    ) -> Result<Vec<RecordedEvent>, Undone> {
-        let mut delays = self.retry.delays();
-        let mut attempt = 1;
-        loop {
-            let error = match self.attempt(route, event, attempt).await {
-                Ok(emitted) => return Ok(emitted),
-                Err(error @ HandlerError::Unreadable(_)) => {
-                    // Another attempt would read the same bytes.
-                    tracing::error!(
-                        handler = &*route.name,
-                        event_type = event.event_type(),
-                        position = %event.position(),
-                        %error,
-                        "an event was left out"
-                    );
-                    return Ok(Vec::new());
-                }
-                Err(error) => error,
-            };
-            tracing::warn!(
-                handler = &*route.name,
-                event_type = event.event_type(),
-                position = %event.position(),
-                attempt,
-                %error,
-                "a handler failed"
-            );
-            if attempt == self.retry.attempts.max(1) {
-                let failure = Arc::new(HandlerFailure {
-                    handler: route.name.to_string(),
-                    event_type: event.event_type().to_owned(),
-                    event_id: event.metadata().event_id,
-                    attempts: attempt,
-                    source: error,
-                });
-                match patience {
-                    Patience::Bounded => return Err(Undone::Failed(failure)),
-                    Patience::Endless { gave_up, .. } => gave_up(&failure),
-                }
-            }
-            let delay = delays.next().unwrap_or(self.retry.max_delay);
-            match patience {
-                Patience::Bounded => tokio::time::sleep(delay).await,
-                Patience::Endless { stop, .. } => {
-                    tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
-                        _ = stop.wait_for(|stopped| *stopped) => return Err(Undone::Stopped),
-                    }
-                }
-            }
-            attempt = attempt.saturating_add(1);
-        }
-    }
-
-    async fn attempt(
+    /// Calls a handler once. Its realtime events are sent; the others are given back, to be stored.
+    pub(crate) async fn attempt(
         &self,
         route: &Route,
         event: &RecordedEvent,
         attempt: u32,
-    ) -> Result<Vec<RecordedEvent>, HandlerError> {
+    ) -> Result<Prepared, HandlerError> {
         let metadata = event.metadata();
         let context = Context {
             handler: Arc::clone(&route.name),
@@ -225,21 +137,26 @@ impl Dispatcher {
         let work = async {
             // A handler's panic is a failed attempt, and no end of this task.
             let call = AssertUnwindSafe(route.handler.handle(event, &context)).catch_unwind();
-            let emissions = call
-                .await
+            let called = match route.policy.timeout {
+                None => call.await,
+                Some(timeout) => tokio::time::timeout(timeout, call)
+                    .await
+                    .map_err(|_| HandlerError::TimedOut(timeout))?,
+            };
+            let emissions = called
                 .unwrap_or_else(|panic| Err(HandlerError::Panicked(panic_message(&*panic))))?;
-            self.emit(route, emissions).await
+            self.prepare(route, emissions).await
         };
         Cause::of(event).during(work.instrument(span)).await
     }
 
-    async fn emit(
+    async fn prepare(
         &self,
         route: &Route,
         emissions: Vec<Emission>,
-    ) -> Result<Vec<RecordedEvent>, HandlerError> {
+    ) -> Result<Prepared, HandlerError> {
         if emissions.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Prepared::default());
         }
         for emission in &emissions {
             let event_type = emission.event.event_type();
@@ -250,17 +167,14 @@ impl Dispatcher {
             }
         }
         let span = tracing::debug_span!("emit", events = emissions.len());
-        let published = self
-            .publisher
-            .send(emissions)
-            .instrument(span)
-            .await
-            .map_err(|error| HandlerError::Publish(error.into()))?;
-        Ok(published
-            .events
-            .into_iter()
-            .map(|published| published.event)
-            .collect())
+        async {
+            let mut prepared = self.publisher.prepare(emissions).await?;
+            self.publisher.send_realtime(&mut prepared).await?;
+            Ok(prepared)
+        }
+        .instrument(span)
+        .await
+        .map_err(|error: crate::publisher::PublishError| HandlerError::Publish(error.into()))
     }
 }
 

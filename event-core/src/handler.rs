@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use crate::codec::{Codec, CodecError};
 use crate::dependencies::{Dependencies, DependencyType, Dependent, MissingDependency};
 use crate::emit::{Emission, Emit, Emits, Origin};
 use crate::event::{Declared, Event};
+use crate::failure::{Classifier, Classify, OnExhausted, Policy, Retry, class_of, class_of_any};
 use crate::recorded::RecordedEvent;
 
 /// Something that reacts to events. The attribute `#[event_handler]` implements it; by hand it is
@@ -163,6 +165,9 @@ pub enum HandlerError {
     /// It panicked.
     #[error("the handler panicked: {0}")]
     Panicked(String),
+    /// It took longer than its policy allows.
+    #[error("the handler took longer than {0:?} and was broken off")]
+    TimedOut(Duration),
     /// The event does not fit what the handler takes. Calling it again would not help.
     #[error("the event cannot be read by the handler: {0}")]
     Unreadable(#[from] CodecError),
@@ -188,6 +193,34 @@ pub enum Start {
     Beginning,
     /// At the events that come after it was first run.
     Now,
+}
+
+/// How the events of a feed reach a handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Those of one key (an aggregate, else the event's `key`) one after the other, in order.
+    #[default]
+    Ordered,
+    /// In any order, many at once, by whichever instance is free.
+    Parallel,
+}
+
+/// The part of a [`Policy`] that a handler declares itself. The rest is the service's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DeclaredPolicy {
+    pub(crate) retry: Option<Retry>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) on_exhausted: Option<OnExhausted>,
+}
+
+impl DeclaredPolicy {
+    pub(crate) fn or(self, service: Policy) -> Policy {
+        Policy {
+            retry: self.retry.unwrap_or(service.retry),
+            timeout: self.timeout.or(service.timeout),
+            on_exhausted: self.on_exhausted.unwrap_or(service.on_exhausted),
+        }
+    }
 }
 
 /// What a call of a handler method gives.
@@ -223,6 +256,9 @@ pub struct HandlerDefinition {
     pub(crate) group: Option<String>,
     pub(crate) start: Start,
     pub(crate) realtime: bool,
+    pub(crate) delivery: Delivery,
+    pub(crate) policy: DeclaredPolicy,
+    pub(crate) classifier: Classifier,
     pub(crate) on: Vec<String>,
     pub(crate) emits: Vec<String>,
     pub(crate) covers: Declared,
@@ -298,6 +334,9 @@ impl HandlerDefinition {
             group: None,
             start: Start::default(),
             realtime: false,
+            delivery: Delivery::default(),
+            policy: DeclaredPolicy::default(),
+            classifier: class_of_any,
             on: Vec::new(),
             emits: Vec::new(),
             covers,
@@ -334,6 +373,43 @@ impl HandlerDefinition {
     /// Reacts to what is sent by Pub/Sub, in every instance of the service, at most once.
     pub fn realtime(mut self) -> Self {
         self.realtime = true;
+        self
+    }
+
+    /// How its events are delivered; in order by default.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// How it is called again when it has failed.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.policy.retry = Some(retry);
+        self
+    }
+
+    /// How long one call may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.policy.timeout = Some(timeout);
+        self
+    }
+
+    /// What becomes of an event after the last attempt.
+    pub fn on_exhausted(mut self, on_exhausted: OnExhausted) -> Self {
+        self.policy.on_exhausted = Some(on_exhausted);
+        self
+    }
+
+    /// Asks its errors, where they are an `E`, what they mean for the event. The attribute does so
+    /// by itself.
+    pub fn classify<E: Classify>(self) -> Self {
+        self.classified_by(class_of::<E>)
+    }
+
+    /// As [`classify`](Self::classify), for generated code.
+    #[doc(hidden)]
+    pub fn classified_by(mut self, classifier: Classifier) -> Self {
+        self.classifier = classifier;
         self
     }
 

@@ -30,8 +30,6 @@ pub mod store;
 mod aggregate;
 mod repository;
 
-mod feed;
-
 mod subscription;
 
 mod dispatcher;
@@ -65,8 +63,8 @@ pub use event::{
 pub use event_macros::{Event, emits, event_handler, on};
 pub use failure::{Classifier, Classify, ErrorClass, Failure, OnExhausted, Policy, Retry};
 pub use handler::{
-    Context, Handler, HandlerDefinition, HandlerError, HandlerEvent, HandlerFuture, HandlerOutput,
-    HandlerRegistration, MethodCall, Start,
+    Context, Delivery, Handler, HandlerDefinition, HandlerError, HandlerEvent, HandlerFuture,
+    HandlerOutput, HandlerRegistration, MethodCall, Start,
 };
 pub use metadata::{Metadata, RESERVED_KEYS};
 pub use partition::Partition;
@@ -92,6 +90,7 @@ pub use store::{
     InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, Progress, ReadError, StoreError,
     Target, Versions, Wanted,
 };
+pub use subscription::{CircuitBreaker, CircuitState, RateLimit};
 
 /// What most programs need: `use event_core::prelude::*;`.
 pub mod prelude {
@@ -106,4 +105,6 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
+
+    pub use crate::failure::{ClassifierOf, OrdinaryClassifier};
 }

@@ -53,6 +53,16 @@ impl Partition {
         Self::new(category, number)
     }
 
+    /// Where a recorded event lies, in a feed of `count` partitions.
+    pub(crate) fn of_recorded(category: Category, event: &RecordedEvent, count: u32) -> Self {
+        let number = match (count, key_of(event)) {
+            (0 | 1, _) => 0,
+            (_, Some(key)) => spread(key.as_bytes(), count),
+            (_, None) => spread(event.metadata().event_id.to_string().as_bytes(), count),
+        };
+        Self::new(category, number)
+    }
+
     /// The category whose feed it is a part of.
     pub fn category(&self) -> &Category {
         &self.category

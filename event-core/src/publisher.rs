@@ -6,12 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::{Instrument, debug_span};
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, NewEvent};
 use crate::emit::{Emission, Emit, Emits};
 use crate::event::{Category, EventDefinition, InvalidCategory};
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
 use crate::repository::recorded;
-use crate::store::{Append, AppendError, Backend, Expected, StoreError};
+use crate::store::{Append, AppendError, Backend, Expected, ReadError, StoreError};
 
 /// Publishes events: a stored event is appended to its feed, a realtime event is sent. Handlers may
 /// have it as a dependency. Clones share everything.
@@ -51,7 +52,37 @@ impl Publisher {
         Ok(emits.into_emissions())
     }
 
+    /// Sends and stores what was encoded.
     pub(crate) async fn send(&self, emissions: Vec<Emission>) -> Result<Published, PublishError> {
+        let prepared = self.prepare(emissions).await?;
+        let mut published = Published::default();
+        for part in prepared.parts {
+            match part {
+                Part::Realtime(events) => self.send_events(events, &mut published).await?,
+                Part::Append(append) => self.append(append, &mut published).await?,
+            }
+        }
+        Ok(published)
+    }
+
+    /// Sends the realtime events of what a handler has emitted, and leaves the others.
+    pub(crate) async fn send_realtime(&self, prepared: &mut Prepared) -> Result<(), PublishError> {
+        let mut stored = Vec::with_capacity(prepared.parts.len());
+        for part in std::mem::take(&mut prepared.parts) {
+            match part {
+                Part::Realtime(events) => {
+                    self.send_events(events, &mut prepared.sent).await?;
+                }
+                part @ Part::Append(_) => stored.push(part),
+            }
+        }
+        prepared.parts = stored;
+        Ok(())
+    }
+
+    /// Looks where each event goes, and puts together what is stored together: what follows each
+    /// other and lies in one partition, or belongs to one aggregate.
+    pub(crate) async fn prepare(&self, emissions: Vec<Emission>) -> Result<Prepared, PublishError> {
         // All are looked at before the first is stored.
         for emission in &emissions {
             if emission.aggregate.is_none()
@@ -63,47 +94,66 @@ impl Publisher {
                 });
             }
         }
-        let mut published = Published::default();
-        let mut rest = emissions.into_iter().peekable();
-        while let Some(first) = rest.next() {
-            let route = Route::of(&first)?;
-            let mut events = vec![first.event];
-            while let Some(next) =
-                rest.next_if(|next| Route::of(next).is_ok_and(|other| other == route))
-            {
-                events.push(next.event);
+        let mut prepared = Prepared::default();
+        let mut rest = Vec::with_capacity(emissions.len());
+        for emission in emissions {
+            rest.push((self.route_of(&emission).await?, emission.event));
+        }
+        let mut rest = rest.into_iter().peekable();
+        while let Some((route, first)) = rest.next() {
+            let mut events = vec![first];
+            while let Some((_, next)) = rest.next_if(|(other, _)| *other == route) {
+                events.push(next);
             }
-            match route {
-                Route::Realtime => {
-                    let span = debug_span!("store", realtime = events.len());
-                    self.backend
-                        .publish_realtime(&events)
-                        .instrument(span)
-                        .await?;
-                    for event in events {
-                        published.push(
-                            RecordedEvent::new(
-                                event.event_type(),
-                                event.payload(),
-                                Position::START,
-                                None,
-                                event.metadata().clone(),
-                            ),
-                            false,
-                        );
-                    }
-                }
-                Route::Feed(category) => {
-                    self.append(Append::to_feed(category, events), &mut published)
-                        .await?;
+            prepared.parts.push(match route {
+                Route::Realtime => Part::Realtime(events),
+                Route::Feed(partition) => {
+                    Part::Append(Append::to_feed(partition.category().clone(), events))
                 }
                 Route::Aggregate(aggregate) => {
-                    let append = Append::to(aggregate, Expected::Any, events);
-                    self.append(append, &mut published).await?;
+                    Part::Append(Append::to(aggregate, Expected::Any, events))
                 }
-            }
+            });
         }
-        Ok(published)
+        Ok(prepared)
+    }
+
+    async fn route_of(&self, emission: &Emission) -> Result<Route, PublishError> {
+        let event = &emission.event;
+        Ok(match (&emission.aggregate, event.is_realtime()) {
+            (Some(aggregate), _) => Route::Aggregate(aggregate.clone()),
+            (None, true) => Route::Realtime,
+            (None, false) => {
+                let category = Category::of(event.event_type())?;
+                let count = self.backend.partitions(&category).await?;
+                Route::Feed(Partition::of_event(category, event, count))
+            }
+        })
+    }
+
+    async fn send_events(
+        &self,
+        events: Vec<NewEvent>,
+        published: &mut Published,
+    ) -> Result<(), PublishError> {
+        let span = debug_span!("store", realtime = events.len());
+        self.backend
+            .publish_realtime(&events)
+            .instrument(span)
+            .await?;
+        for event in events {
+            published.push(
+                RecordedEvent::new(
+                    event.event_type(),
+                    event.payload(),
+                    Position::START,
+                    None,
+                    event.metadata().clone(),
+                ),
+                false,
+            );
+        }
+        Ok(())
     }
 
     async fn append(&self, append: Append, published: &mut Published) -> Result<(), PublishError> {
@@ -131,17 +181,34 @@ impl fmt::Debug for Publisher {
 #[derive(PartialEq)]
 enum Route {
     Realtime,
-    Feed(Category),
+    Feed(Partition),
     Aggregate(AggregateId),
 }
 
-impl Route {
-    fn of(emission: &Emission) -> Result<Self, InvalidCategory> {
-        Ok(match (&emission.aggregate, emission.event.is_realtime()) {
-            (Some(aggregate), _) => Route::Aggregate(aggregate.clone()),
-            (None, true) => Route::Realtime,
-            (None, false) => Route::Feed(Category::of(emission.event.event_type())?),
-        })
+/// Events on their way out, by where they go.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    parts: Vec<Part>,
+    /// The realtime events that were sent already.
+    pub(crate) sent: Published,
+}
+
+#[derive(Debug)]
+enum Part {
+    Realtime(Vec<NewEvent>),
+    Append(Append),
+}
+
+impl Prepared {
+    /// What is to be stored.
+    pub(crate) fn into_appends(self) -> Vec<Append> {
+        self.parts
+            .into_iter()
+            .filter_map(|part| match part {
+                Part::Realtime(_) => None,
+                Part::Append(append) => Some(append),
+            })
+            .collect()
     }
 }
 
@@ -213,6 +280,9 @@ pub enum PublishError {
     /// The store did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// How the feed is partitioned could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A realtime event could not be sent.
     #[error(transparent)]
     Realtime(#[from] StoreError),

@@ -9,9 +9,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
+use uuid::Uuid;
 
 pub use builder::ServiceBuilder;
 pub use graph::{BuildError, Mistake, Warning};
@@ -25,7 +27,7 @@ use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
 use crate::store::{Backend, EventStore, ReadError, StoreError};
-use crate::subscription::{IdleError, Subscription};
+use crate::subscription::{IdleError, Outcome, Subscription};
 use realtime_runner::RealtimeRunner;
 
 /// How long a handler that is broken off may take to notice.
@@ -33,8 +35,8 @@ const BREAK_OFF: Duration = Duration::from_secs(1);
 
 /// Runs the handlers of one group on one store. Clones share everything.
 ///
-/// Run one instance of a group: instances share its checkpoints, but each handles every event that
-/// comes while it runs.
+/// Any number of instances of a group may run: they share its partitions evenly, and when one ends,
+/// the others take over from its last commit.
 ///
 /// ```
 /// use event_core::prelude::*;
@@ -82,7 +84,7 @@ struct Inner {
     codec: Codec,
     publisher: Publisher,
     aggregates: AggregateEvents,
-    subscriptions: Vec<Arc<Subscription>>,
+    subscription: Arc<Subscription>,
     realtime: Option<Arc<RealtimeRunner>>,
     shutdown_deadline: Duration,
 }
@@ -139,11 +141,11 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Publish`] where an event is not published; [`ServiceError::Handler`] where it
-    /// is, but a handler failed again and again. A service that runs goes on trying.
+    /// is, but a handler failed as often as its policy allows.
     pub async fn dispatch(&self, events: impl Emit) -> Result<Dispatched, ServiceError> {
         self.begin().await?;
         let emissions = self.inner.publisher.encode(events)?;
-        let mut outcomes = Outcomes::default();
+        let mut outcomes = Outcomes::new(&self.inner.subscription);
         for emission in &emissions {
             let event = emission.event();
             let event_id = event.metadata().event_id;
@@ -153,12 +155,8 @@ impl Service {
                 }
                 continue;
             }
-            for subscription in &self.inner.subscriptions {
-                let category = subscription.category().as_str();
-                let own = event.event_type().split('.').next() == Some(category);
-                if own && subscription.takes(event.event_type()) {
-                    outcomes.expect(subscription, event_id);
-                }
+            if self.inner.subscription.takes(event.event_type()) {
+                outcomes.expect(event_id);
             }
         }
         let published = self.inner.publisher.send(emissions).await?;
@@ -166,13 +164,12 @@ impl Service {
         for published in &published.events {
             let event = &published.event;
             let event_id = event.metadata().event_id;
-            if let Some((subscription, outcome)) = outcomes.take(event_id) {
+            if let Some(outcome) = outcomes.take(event_id) {
                 if published.repeated {
                     // Handled when it was stored first, or about to be: not on this call's behalf.
-                    subscription.forget(event_id);
                     continue;
                 }
-                match subscription.drive(outcome).await {
+                match self.inner.subscription.drive(event, outcome).await {
                     Ok(events) => emitted.extend(events),
                     Err(IdleError::Passed) => {}
                     Err(error) => return Err(error.into()),
@@ -195,16 +192,13 @@ impl Service {
     /// What tests and one-shot programs use.
     ///
     /// # Errors
-    /// [`ServiceError::Handler`] where a handler failed again and again, with the event still to be
-    /// handled; [`ServiceError::Running`] while [`run_until`](Self::run_until) runs.
+    /// [`ServiceError::Handler`] where a handler failed as often as its policy allows, with everything
+    /// else handled; [`ServiceError::Running`] while [`run_until`](Self::run_until) runs.
     pub async fn run_until_idle(&self) -> Result<Handled, ServiceError> {
         self.begin().await?;
         let mut handled = Handled::default();
         loop {
-            let mut now = 0;
-            for subscription in &self.inner.subscriptions {
-                now += subscription.run_until_idle().await?;
-            }
+            let mut now = self.inner.subscription.run_until_idle().await?;
             if let Some(realtime) = &self.inner.realtime {
                 now += realtime.run_until_idle().await?;
             }
@@ -216,10 +210,11 @@ impl Service {
     }
 
     /// Handles events as they come, until `shutdown` is ready: then what runs is finished (see
-    /// [`ServiceBuilder::shutdown_deadline`]) and the checkpoints are stored. Lost connections and
-    /// failing handlers are tried again without end.
+    /// [`ServiceBuilder::shutdown_deadline`]), everything is committed, and the partitions are given
+    /// back. Lost connections are tried again without end.
     ///
     /// # Errors
+    /// [`ServiceError::Stopped`] where a handler's policy or error stops the group;
     /// [`ServiceError::TaskEnded`] where a part of the service ended by itself (nothing is lost);
     /// [`ServiceError::ShutdownDeadline`] where a handler did not finish in time.
     pub async fn run_until(
@@ -234,28 +229,34 @@ impl Service {
         &self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServiceError> {
-        self.begin().await?;
-        let (stop, stopped) = watch::channel(false);
+        let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for subscription in &self.inner.subscriptions {
-            let (subscription, stopped) = (Arc::clone(subscription), stopped.clone());
-            tasks.spawn(async move { subscription.run(stopped).await }.in_current_span());
+        {
+            let subscription = Arc::clone(&self.inner.subscription);
+            let stopping = stopping.clone();
+            tasks.spawn(async move { subscription.run(stopping).await }.in_current_span());
         }
         if let Some(realtime) = &self.inner.realtime {
-            let (realtime, stopped) = (Arc::clone(realtime), stopped.clone());
-            tasks.spawn(async move { realtime.run(stopped).await }.in_current_span());
+            let (realtime, stopping) = (Arc::clone(realtime), stopping.clone());
+            tasks.spawn(
+                async move {
+                    realtime.run(stopping).await;
+                    Ok(())
+                }
+                .in_current_span(),
+            );
         }
         info!(handlers = ?self.inner.handlers, "the service runs");
         let ended_early = tokio::select! {
             () = shutdown => None,
             Some(ended) = tasks.join_next() => Some(ended),
         };
-        stop.send_replace(true);
+        stopping.cancel();
         let deadline = self.inner.shutdown_deadline;
         let finished = tokio::time::timeout(deadline, async {
             let mut failure = None;
             while let Some(ended) = tasks.join_next().await {
-                if let Err(error) = ended {
+                if let Some(error) = end_of(ended) {
                     failure = Some(error);
                 }
             }
@@ -267,13 +268,11 @@ impl Service {
             let _ = tokio::time::timeout(BREAK_OFF, tasks.shutdown()).await;
         }
         match (ended_early, finished) {
-            (Some(ended), _) => Err(ServiceError::TaskEnded {
-                reason: ended.err().map(|error| error.to_string()),
-            }),
+            (Some(ended), _) => {
+                Err(end_of(ended).unwrap_or(ServiceError::TaskEnded { reason: None }))
+            }
             (None, Err(_)) => Err(ServiceError::ShutdownDeadline { deadline }),
-            (None, Ok(Some(error))) => Err(ServiceError::TaskEnded {
-                reason: Some(error.to_string()),
-            }),
+            (None, Ok(Some(error))) => Err(error),
             (None, Ok(None)) => Ok(()),
         }
     }
@@ -281,9 +280,7 @@ impl Service {
     /// Before anything is published: realtime handlers listen, and groups that start now have their
     /// start.
     async fn begin(&self) -> Result<(), ServiceError> {
-        for subscription in &self.inner.subscriptions {
-            subscription.begin().await?;
-        }
+        self.inner.subscription.begin().await?;
         if let Some(realtime) = &self.inner.realtime {
             realtime.begin().await?;
         }
@@ -300,39 +297,48 @@ impl fmt::Debug for Service {
     }
 }
 
-/// The outcomes that a dispatch waits for. Forgets those it did not come to.
-#[derive(Default)]
+/// Why a part of a service has ended, where that is an error.
+fn end_of(
+    ended: Result<Result<(), Arc<HandlerFailure>>, tokio::task::JoinError>,
+) -> Option<ServiceError> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(ServiceError::Stopped(failure)),
+        Err(error) => Some(ServiceError::TaskEnded {
+            reason: Some(error.to_string()),
+        }),
+    }
+}
+
+/// The outcomes that a dispatch waits for. Forgets them with the dispatch.
 struct Outcomes<'a> {
-    expected: Vec<(
-        uuid::Uuid,
-        &'a Arc<Subscription>,
-        tokio::sync::oneshot::Receiver<crate::subscription::Outcome>,
-    )>,
+    subscription: &'a Subscription,
+    expected: Vec<(Uuid, Option<oneshot::Receiver<Outcome>>)>,
 }
 
 impl<'a> Outcomes<'a> {
-    fn expect(&mut self, subscription: &'a Arc<Subscription>, event_id: uuid::Uuid) {
-        let outcome = subscription.outcome_of(event_id);
-        self.expected.push((event_id, subscription, outcome));
+    fn new(subscription: &'a Subscription) -> Self {
+        Self {
+            subscription,
+            expected: Vec::new(),
+        }
     }
 
-    fn take(
-        &mut self,
-        event_id: uuid::Uuid,
-    ) -> Option<(
-        &'a Arc<Subscription>,
-        tokio::sync::oneshot::Receiver<crate::subscription::Outcome>,
-    )> {
-        let index = self.expected.iter().position(|(id, ..)| *id == event_id)?;
-        let (_, subscription, outcome) = self.expected.swap_remove(index);
-        Some((subscription, outcome))
+    fn expect(&mut self, event_id: Uuid) {
+        let outcome = self.subscription.outcome_of(event_id);
+        self.expected.push((event_id, Some(outcome)));
+    }
+
+    fn take(&mut self, event_id: Uuid) -> Option<oneshot::Receiver<Outcome>> {
+        let (_, outcome) = self.expected.iter_mut().find(|(id, _)| *id == event_id)?;
+        outcome.take()
     }
 }
 
 impl Drop for Outcomes<'_> {
     fn drop(&mut self) {
-        for (event_id, subscription, _) in &self.expected {
-            subscription.forget(*event_id);
+        for (event_id, _) in &self.expected {
+            self.subscription.forget(*event_id);
         }
     }
 }
@@ -359,9 +365,14 @@ pub enum ServiceError {
     /// An event could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// A handler failed again and again.
+    /// A handler failed as often as it may. What became of the event, its policy says: by default it
+    /// is a dead letter now.
     #[error(transparent)]
     Handler(Arc<HandlerFailure>),
+    /// The group has stopped, because a handler's policy or its error wants that. The event is still to
+    /// be handled.
+    #[error("the group has stopped: {0}; mend the cause and start the service again")]
+    Stopped(Arc<HandlerFailure>),
     /// A feed could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -1,286 +1,252 @@
-//! The subscription: a durable reader of one feed, for one group.
+//! The subscription: a group's durable reader of its feeds.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `runner` | owns partitions and reads them for as long as the service runs |
+//! | `keeper` | says that this instance is there, keeps its leases, takes and gives partitions |
+//! | `share` | how many partitions that are |
+//! | `owned` | handles one partition: lanes, attempts, commits |
+//! | `work`, `window` | an entry that is handled; all of them, in order |
+//! | `parked` | the dead letters of a partition |
+//! | `gate` | how much may run at once, how fast, and whether at all |
+//! | `load`, `shared`, `waiting` | what these share |
 
-use std::collections::HashMap;
+mod gate;
+mod keeper;
+mod load;
+mod owned;
+mod parked;
+mod runner;
+mod share;
+mod shared;
+mod waiting;
+mod window;
+mod work;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
-use crate::dispatcher::{Dispatcher, HandlerFailure, Patience, Undone};
+pub use gate::{CircuitBreaker, CircuitState, RateLimit};
+pub(crate) use waiting::Outcome;
+
+use crate::clock::Clock;
+use crate::dispatcher::{Dispatcher, HandlerFailure};
 use crate::event::Category;
-use crate::feed::Feed;
-use crate::recorded::RecordedEvent;
-use crate::store::{FeedEntry, ReadError};
+use crate::handler::Start;
+use crate::partition::Partition;
+use crate::recorded::{Position, RecordedEvent};
+use crate::store::{Backend, Progress, ReadError, StoreError};
+use gate::Gate;
+use load::Load;
+use runner::Runner;
+use shared::Shared;
 
-/// How long handled events may go without a checkpoint while slow handlers work on a batch.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often somebody who waits for an event looks whether another instance has handled it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What handlers emitted for an event, or why one failed.
-pub(crate) type Outcome = Result<Vec<RecordedEvent>, Arc<HandlerFailure>>;
+/// How a group works.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) instance: Arc<str>,
+    pub(crate) lease: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) dead_letter_limit: usize,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
+}
 
-/// Reads a feed from the checkpoint of its group, hands its events to the dispatcher one after the
-/// other, and remembers how far it has come: at least once for each event, in order.
+/// The handlers of one category.
+pub(crate) struct CategoryHandlers {
+    pub(crate) start: Start,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+}
+
+/// Reads the feeds of a group from its checkpoints on, shares them with the other instances of the
+/// group, and hands their events to the dispatcher.
 pub(crate) struct Subscription {
-    category: Category,
-    dispatcher: Arc<Dispatcher>,
-    /// Who holds it handles events; everybody else waits, so nothing is handled twice at once.
-    feed: tokio::sync::Mutex<Feed>,
-    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Outcome>>>,
+    shared: Arc<Shared>,
+    settings: Settings,
+    categories: BTreeMap<Category, CategoryHandlers>,
+    /// All partitions of these, known since the group was opened.
+    partitions: OnceCell<Vec<Partition>>,
+    /// Who holds it handles events; everybody else waits.
+    engine: tokio::sync::Mutex<()>,
+    /// The partitions that this instance owns now.
+    owned: Mutex<BTreeMap<Partition, Arc<Load>>>,
 }
 
 impl Subscription {
-    pub(crate) fn new(category: Category, dispatcher: Arc<Dispatcher>, feed: Feed) -> Self {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        group: Arc<str>,
+        clock: Clock,
+        settings: Settings,
+        categories: BTreeMap<Category, CategoryHandlers>,
+    ) -> Self {
+        let gate = Gate::new(
+            settings.concurrency,
+            settings.rate_limit,
+            settings.circuit_breaker,
+        );
         Self {
-            category,
-            dispatcher,
-            feed: tokio::sync::Mutex::new(feed),
-            waiting: Mutex::default(),
+            shared: Arc::new(Shared::new(backend, group, clock, gate)),
+            settings,
+            categories,
+            partitions: OnceCell::new(),
+            engine: tokio::sync::Mutex::new(()),
+            owned: Mutex::default(),
         }
     }
 
-    pub(crate) fn category(&self) -> &Category {
-        &self.category
+    pub(crate) fn takes(&self, event_type: &str) -> bool {
+        self.dispatcher_of(event_type)
+            .is_some_and(|dispatcher| dispatcher.takes(event_type))
     }
 
-    pub(crate) fn takes(&self, event_type: &str) -> bool {
-        self.dispatcher.takes(event_type)
+    fn dispatcher_of(&self, event_type: &str) -> Option<&Arc<Dispatcher>> {
+        let category = Category::of(event_type).ok()?;
+        Some(&self.categories.get(&category)?.dispatcher)
     }
 
     /// Tells when the handlers of this event are through. Must be asked for before the event is
     /// published.
     pub(crate) fn outcome_of(&self, event_id: Uuid) -> oneshot::Receiver<Outcome> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting().insert(event_id, sender);
-        receiver
+        self.shared.waiting.outcome_of(event_id)
     }
 
     /// Nobody waits for this event any more.
     pub(crate) fn forget(&self, event_id: Uuid) {
-        self.waiting().remove(&event_id);
+        self.shared.waiting.forget(event_id);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<Outcome>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The partitions that this instance owns now.
+    fn owned(&self) -> MutexGuard<'_, BTreeMap<Partition, Arc<Load>>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, event_id: Uuid, outcome: Outcome) {
-        if let Some(sender) = self.waiting().remove(&event_id) {
-            // Who asked may have gone.
-            let _ = sender.send(outcome);
-        }
-    }
-
-    /// Fixes where a new group begins.
-    pub(crate) async fn begin(&self) -> Result<(), ReadError> {
-        match self.feed.try_lock() {
-            Ok(mut feed) => feed.begin().await,
-            // Whoever holds it has begun.
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Handles events until the service is stopped. Reconnects and retries without end.
-    pub(crate) async fn run(&self, mut stop: watch::Receiver<bool>) {
-        async {
-            let mut feed = self.feed.lock().await;
-            // Where a run before was broken off, its reader is ahead of what is handled.
-            feed.rewind();
-            let mut delays = None;
-            while !*stop.borrow() {
-                match self.run_batch(&mut feed, &mut stop).await {
-                    Ok(()) => delays = None,
-                    Err(error) => {
-                        let delay = delays
-                            .get_or_insert_with(|| {
-                                ExponentialBuilder::default()
-                                    .with_min_delay(Duration::from_millis(50))
-                                    .with_max_delay(Duration::from_secs(5))
-                                    .with_jitter()
-                                    .without_max_times()
-                                    .build()
-                            })
-                            .next()
-                            .unwrap_or(Duration::from_secs(5));
-                        tracing::error!(%error, ?delay, "the feed cannot be read; trying again");
-                        feed.rewind();
-                        tokio::select! {
-                            () = tokio::time::sleep(delay) => {}
-                            _ = stop.wait_for(|stopped| *stopped) => {}
-                        }
+    /// Makes the group known, and with that fixes where a new one begins.
+    pub(crate) async fn begin(&self) -> Result<&[Partition], ReadError> {
+        let partitions = self
+            .partitions
+            .get_or_try_init(|| async {
+                let mut partitions = Vec::new();
+                for (category, handlers) in &self.categories {
+                    for number in 0..self.shared.backend.partitions(category).await? {
+                        let partition = Partition::new(category.clone(), number);
+                        self.shared
+                            .backend
+                            .open(&self.shared.group, &partition, handlers.start)
+                            .await?;
+                        partitions.push(partition);
                     }
                 }
-            }
-            if let Err(error) = feed.checkpoint().await {
-                tracing::error!(%error, "the last checkpoint was not stored; events since the one before will be handled again");
-            }
-        }
-        .instrument(self.span())
-        .await;
+                Ok::<_, ReadError>(partitions)
+            })
+            .await?;
+        Ok(partitions)
     }
 
     fn span(&self) -> Span {
-        debug_span!("subscription", category = %self.category)
+        debug_span!("subscription", group = &*self.shared.group)
     }
 
-    async fn run_batch(
-        &self,
-        feed: &mut Feed,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), ReadError> {
-        let Some(entries) = feed.follow(stop).await? else {
+    /// Handles events until it is stopped. Reconnects without end.
+    ///
+    /// # Errors
+    /// The failure that stops the group.
+    pub(crate) async fn run(&self, stopping: CancellationToken) -> Result<(), Arc<HandlerFailure>> {
+        if self.categories.is_empty() {
+            stopping.cancelled().await;
             return Ok(());
-        };
-        let mut since = Instant::now();
-        for entry in entries {
-            if *stop.borrow() {
-                break;
-            }
-            let event_id = event_id(&entry);
-            let gave_up = |failure: &Arc<HandlerFailure>| {
-                if let Some(event_id) = event_id {
-                    self.tell(event_id, Err(Arc::clone(failure)));
-                }
-            };
-            let patience = Patience::Endless {
-                stop,
-                gave_up: &gave_up,
-            };
-            match self.handle(feed, entry, patience).await {
-                Ok(()) => {}
-                Err(Undone::Stopped) => break,
-                Err(Undone::Failed(failure)) => {
-                    // Endless patience does not fail.
-                    tracing::error!(%failure, "a handler gave up");
-                    break;
-                }
-            }
-            if since.elapsed() > CHECKPOINT_EVERY {
-                feed.checkpoint().await?;
-                since = Instant::now();
-            }
         }
-        feed.checkpoint().await
+        let _engine = self.engine.lock().await;
+        Runner::new(self, stopping)
+            .run()
+            .instrument(self.span())
+            .await
     }
 
-    /// Handles what there is now. Gives the number of entries.
+    /// Handles what there is now, and gives the number of entries.
     pub(crate) async fn run_until_idle(&self) -> Result<usize, IdleError> {
-        self.handle_all().instrument(self.span()).await
+        if self.categories.is_empty() {
+            return Ok(0);
+        }
+        let _engine = self.engine.try_lock().map_err(|_| IdleError::Running)?;
+        self.run_idle(None).await.map(|(handled, _)| handled)
     }
 
-    async fn handle_all(&self) -> Result<usize, IdleError> {
-        let mut feed = self.feed.try_lock().map_err(|_| IdleError::Running)?;
-        let mut handled = 0;
-        loop {
-            let entries = feed.read().await?;
-            if entries.is_empty() {
-                return Ok(handled);
-            }
-            handled += entries.len();
-            self.handle_bounded(&mut feed, entries).await?;
+    async fn run_idle(
+        &self,
+        outcome: Option<&mut oneshot::Receiver<Outcome>>,
+    ) -> Result<(usize, Option<Outcome>), IdleError> {
+        self.begin().await?;
+        self.shared.take_failure();
+        let (handled, told) = Runner::new(self, CancellationToken::new())
+            .run_until_idle(outcome)
+            .instrument(self.span())
+            .await?;
+        match self.shared.take_failure() {
+            Some(failure) if told.is_none() => Err(IdleError::Failed(failure)),
+            _ => Ok((handled, told)),
         }
     }
 
     /// Waits for the outcome of an event, and handles events itself while nobody else does.
     pub(crate) async fn drive(
         &self,
-        outcome: oneshot::Receiver<Outcome>,
-    ) -> Result<Vec<RecordedEvent>, IdleError> {
-        self.handle_until(outcome).instrument(self.span()).await
-    }
-
-    async fn handle_until(
-        &self,
+        event: &RecordedEvent,
         mut outcome: oneshot::Receiver<Outcome>,
     ) -> Result<Vec<RecordedEvent>, IdleError> {
-        let mut feed = tokio::select! {
-            biased;
-            outcome = &mut outcome => return settle(outcome),
-            feed = self.feed.lock() => feed,
-        };
+        let category = Category::of(event.event_type()).map_err(|_| IdleError::Passed)?;
+        let count = self.shared.backend.partitions(&category).await?;
+        let partition = Partition::of_recorded(category, event, count);
         loop {
-            // It may have been told while another held the feed.
-            match outcome.try_recv() {
-                Ok(outcome) => return outcome.map_err(IdleError::Failed),
-                Err(oneshot::error::TryRecvError::Closed) => return Err(IdleError::Passed),
-                Err(oneshot::error::TryRecvError::Empty) => {}
-            }
-            let entries = feed.read().await?;
-            if entries.is_empty() {
-                // Published before this was called, and already behind the checkpoint: another
-                // instance of this group has handled it.
-                return Err(IdleError::Passed);
-            }
-            self.handle_bounded(&mut feed, entries).await?;
-        }
-    }
-
-    async fn handle_bounded(
-        &self,
-        feed: &mut Feed,
-        entries: Vec<FeedEntry>,
-    ) -> Result<(), IdleError> {
-        for entry in entries {
-            let event_id = event_id(&entry);
-            match self.handle(feed, entry, Patience::Bounded).await {
-                Ok(()) => {}
-                Err(Undone::Stopped) => break,
-                Err(Undone::Failed(failure)) => {
-                    if let Some(event_id) = event_id {
-                        self.tell(event_id, Err(Arc::clone(&failure)));
+            tokio::select! {
+                biased;
+                outcome = &mut outcome => return settle(outcome),
+                _engine = self.engine.lock() => {
+                    let (_, told) = self.run_idle(Some(&mut outcome)).await?;
+                    match told {
+                        Some(outcome) => return outcome.map_err(IdleError::Failed),
+                        None => return Err(IdleError::Passed),
                     }
-                    feed.checkpoint().await?;
-                    return Err(IdleError::Failed(failure));
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    let is_ours = self.owned().contains_key(&partition);
+                    if !is_ours && self.is_handled(&partition, event.position()).await? {
+                        return Err(IdleError::Passed);
+                    }
                 }
             }
         }
-        feed.checkpoint().await?;
-        Ok(())
     }
 
-    async fn handle(
+    /// Whether the group is through with everything up to a position, whichever instance it was.
+    async fn is_handled(
         &self,
-        feed: &mut Feed,
-        entry: FeedEntry,
-        patience: Patience<'_>,
-    ) -> Result<(), Undone> {
-        let position = entry.position();
-        match entry {
-            FeedEntry::Event(event) => {
-                if self.dispatcher.takes(event.event_type()) {
-                    let span = debug_span!(
-                        "dispatcher",
-                        event_type = event.event_type(),
-                        %position
-                    );
-                    let emitted = self
-                        .dispatcher
-                        .dispatch(&event, patience)
-                        .instrument(span)
-                        .await?;
-                    self.tell(event.metadata().event_id, Ok(emitted));
-                }
-            }
-            FeedEntry::Undecodable { error, .. } => {
-                tracing::error!(
-                    category = %self.category,
-                    %position,
-                    %error,
-                    "an entry that is no event was left out"
-                );
-            }
-        }
-        feed.advance(position);
-        Ok(())
+        partition: &Partition,
+        position: Position,
+    ) -> Result<bool, StoreError> {
+        let progress = self.progress(partition).await?;
+        let is_open = |open: &crate::store::Open| open.position == position;
+        Ok(progress.reached >= position && !progress.open.iter().any(is_open))
     }
-}
 
-fn event_id(entry: &FeedEntry) -> Option<Uuid> {
-    match entry {
-        FeedEntry::Event(event) => Some(event.metadata().event_id),
-        FeedEntry::Undecodable { .. } => None,
+    async fn progress(&self, partition: &Partition) -> Result<Progress, StoreError> {
+        let start = self
+            .categories
+            .get(partition.category())
+            .map_or(Start::Beginning, |handlers| handlers.start);
+        self.shared
+            .backend
+            .open(&self.shared.group, partition, start)
+            .await
     }
 }
 
@@ -300,12 +266,18 @@ pub(crate) enum IdleError {
     Read(ReadError),
     /// The service runs on its own.
     Running,
-    /// The event is handled already, by another instance.
+    /// The event is handled, by another instance.
     Passed,
 }
 
 impl From<ReadError> for IdleError {
     fn from(error: ReadError) -> Self {
         IdleError::Read(error)
+    }
+}
+
+impl From<StoreError> for IdleError {
+    fn from(error: StoreError) -> Self {
+        IdleError::Read(error.into())
     }
 }

@@ -30,6 +30,25 @@ pub struct EntryFields<'a> {
     pub metadata: Option<Cow<'a, [u8]>>,
 }
 
+impl EntryFields<'static> {
+    /// The fields that an event has, out of all that an entry has.
+    pub fn of(raw: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in raw {
+            let field = match name.as_slice() {
+                b"type" => &mut fields.event_type,
+                b"payload" => &mut fields.payload,
+                b"aggregate" => &mut fields.aggregate,
+                b"metadata" => &mut fields.metadata,
+                // A reader passes over fields that it does not know.
+                _ => continue,
+            };
+            *field = Some(Cow::Owned(value));
+        }
+        fields
+    }
+}
+
 /// The field `metadata` of an event.
 ///
 /// # Errors

@@ -3,6 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::graph::{BuildError, Graph, Mistake};
 use super::realtime_runner::RealtimeRunner;
 use super::{Inner, Service};
@@ -10,14 +12,14 @@ use crate::aggregate::Aggregate;
 use crate::clock::{Clock, Ids};
 use crate::codec::Codec;
 use crate::dependencies::Dependencies;
-use crate::dispatcher::{Dispatcher, Retry, Route};
+use crate::dispatcher::{Dispatcher, Route};
 use crate::event::{Category, Event};
-use crate::feed::Feed;
+use crate::failure::{Policy, Retry};
 use crate::handler::{HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
 use crate::store::{Backend, EventStore};
-use crate::subscription::Subscription;
+use crate::subscription::{CategoryHandlers, CircuitBreaker, RateLimit, Settings, Subscription};
 
 /// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
 /// once.
@@ -33,10 +35,26 @@ pub struct ServiceBuilder {
     aggregates: AggregateEvents,
     clock: Clock,
     ids: Ids,
-    retry: Retry,
+    policy: Policy,
+    policies: BTreeMap<String, Policy>,
+    instance: Option<String>,
+    lease: Duration,
+    concurrency: usize,
+    dead_letter_limit: usize,
+    rate_limit: Option<RateLimit>,
+    circuit_breaker: Option<CircuitBreaker>,
     shutdown_deadline: Duration,
     mistakes: Vec<Mistake>,
 }
+
+/// How long a lease lasts.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How many handlers may run at once.
+const CONCURRENCY: usize = 64;
+
+/// How many dead letters a partition may have.
+const DEAD_LETTER_LIMIT: usize = 10_000;
 
 /// Whether the handlers that are linked into the program are taken.
 #[derive(PartialEq)]
@@ -59,7 +77,14 @@ impl ServiceBuilder {
             aggregates: AggregateEvents::default(),
             clock: Clock::system(),
             ids: Ids::random(),
-            retry: Retry::default(),
+            policy: Policy::default(),
+            policies: BTreeMap::new(),
+            instance: None,
+            lease: LEASE,
+            concurrency: CONCURRENCY,
+            dead_letter_limit: DEAD_LETTER_LIMIT,
+            rate_limit: None,
+            circuit_breaker: None,
             shutdown_deadline: Duration::from_secs(30),
             mistakes: Vec::new(),
         }
@@ -142,9 +167,60 @@ impl ServiceBuilder {
         self
     }
 
-    /// How handlers that failed are called again.
+    /// How handlers that failed are called again, where they do not say so themselves.
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
+        self.policy.retry = retry;
+        self
+    }
+
+    /// What failures lead to, where handlers do not say so themselves.
+    pub fn default_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What the failures of one handler lead to, whatever it says itself.
+    pub fn policy(mut self, handler: impl Into<String>, policy: Policy) -> Self {
+        self.policies.insert(handler.into(), policy);
+        self
+    }
+
+    /// Names this instance of the service; a random name by default. Each instance of a group that
+    /// runs at the same time needs a name of its own.
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.instance = Some(name.into());
+        self
+    }
+
+    /// For how long a partition is this instance's own without news from it; 10 s by default. If the
+    /// process is killed, others take over after this time.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How many handlers may run at once; 64 by default. Events of one key still run one after the
+    /// other.
+    pub fn concurrency(mut self, count: usize) -> Self {
+        self.concurrency = count.max(1);
+        self
+    }
+
+    /// How many dead letters a partition may have before nothing more is read of it; 10,000 by default.
+    pub fn dead_letter_limit(mut self, count: usize) -> Self {
+        self.dead_letter_limit = count.max(1);
+        self
+    }
+
+    /// Begins no more than so many events in a second.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Stops trying for a while when too much fails. Nothing is read meanwhile, and nothing is lost.
+    pub fn circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        self.circuit_breaker = Some(breaker);
         self
     }
 
@@ -205,6 +281,12 @@ impl ServiceBuilder {
                         covers: definition.covers,
                         emits: definition.emits.clone(),
                         handler,
+                        policy: self
+                            .policies
+                            .get(&definition.name)
+                            .copied()
+                            .unwrap_or_else(|| definition.policy.or(self.policy)),
+                        classifier: definition.classifier,
                     },
                 ));
             }
@@ -222,7 +304,6 @@ impl ServiceBuilder {
             routes,
             codec: codec.clone(),
             publisher: publisher.clone(),
-            retry: self.retry,
         };
         let mut realtime = Vec::new();
         let mut feeds: BTreeMap<Category, (Start, Vec<Route>)> = BTreeMap::new();
@@ -250,25 +331,35 @@ impl ServiceBuilder {
                     covers: route.covers,
                     emits: route.emits.clone(),
                     handler: Arc::clone(&route.handler),
+                    policy: route.policy,
+                    classifier: route.classifier,
                 });
             }
         }
-        let subscriptions = feeds
+        let categories = feeds
             .into_iter()
             .map(|(category, (start, routes))| {
-                let feed = Feed::new(
-                    Arc::clone(&backend),
-                    Arc::clone(&group),
-                    category.clone(),
-                    start,
-                );
-                Arc::new(Subscription::new(
-                    category,
-                    Arc::new(dispatcher(routes)),
-                    feed,
-                ))
+                let dispatcher = Arc::new(dispatcher(routes));
+                (category, CategoryHandlers { start, dispatcher })
             })
             .collect();
+        let instance = self
+            .instance
+            .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
+        let subscription = Subscription::new(
+            Arc::clone(&backend),
+            Arc::clone(&group),
+            self.clock.clone(),
+            Settings {
+                instance: instance.into(),
+                lease: self.lease,
+                concurrency: self.concurrency,
+                dead_letter_limit: self.dead_letter_limit,
+                rate_limit: self.rate_limit,
+                circuit_breaker: self.circuit_breaker,
+            },
+            categories,
+        );
         let realtime = (!realtime.is_empty()).then(|| {
             Arc::new(RealtimeRunner::new(
                 Arc::clone(&backend),
@@ -287,7 +378,7 @@ impl ServiceBuilder {
                 codec: codec.clone(),
                 publisher: publisher.clone(),
                 aggregates: self.aggregates,
-                subscriptions,
+                subscription: Arc::new(subscription),
                 realtime,
                 shutdown_deadline: self.shutdown_deadline,
             }),

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::dispatcher::{Dispatcher, HandlerFailure, Patience, Undone};
+use crate::dispatcher::{Dispatcher, HandlerFailure, Route};
+use crate::failure::ErrorClass;
 use crate::pattern::Pattern;
 use crate::realtime::{RealtimeItem, RealtimeSubscription};
 use crate::recorded::RecordedEvent;
@@ -15,6 +17,9 @@ use crate::subscription::IdleError;
 
 /// How many events that were dispatched here are remembered until they arrive from outside.
 const EXPECTED: usize = 10_000;
+
+/// How long to wait where listening is refused.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Listens for realtime events and hands them to the realtime handlers.
 pub(super) struct RealtimeRunner {
@@ -76,31 +81,90 @@ impl RealtimeRunner {
         }
     }
 
+    /// Calls every handler that takes the event, one after the other in the order of their names. Gives
+    /// what they sent.
     pub(super) async fn handle(
         &self,
         event: &RecordedEvent,
     ) -> Result<Vec<RecordedEvent>, Arc<HandlerFailure>> {
-        match self.dispatcher.dispatch(event, Patience::Bounded).await {
-            Ok(emitted) => Ok(emitted),
-            Err(Undone::Failed(failure)) => Err(failure),
-            Err(Undone::Stopped) => Ok(Vec::new()),
+        let mut sent = Vec::new();
+        for route in &self.dispatcher.routes {
+            if route.takes(event.event_type()) {
+                sent.extend(self.persist(route, event).await?);
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Calls one handler until it gets through, or its policy is at its end.
+    async fn persist(
+        &self,
+        route: &Route,
+        event: &RecordedEvent,
+    ) -> Result<Vec<RecordedEvent>, Arc<HandlerFailure>> {
+        let mut delays = route.policy.retry.delays();
+        let mut attempt = 1;
+        loop {
+            let error = match self.dispatcher.attempt(route, event, attempt).await {
+                Ok(prepared) => {
+                    let sent = prepared.sent.events.into_iter();
+                    return Ok(sent.map(|published| published.event).collect());
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(
+                handler = &*route.name,
+                event_type = event.event_type(),
+                attempt,
+                %error,
+                "a handler failed"
+            );
+            let class = route.class_of(&error);
+            let delay = match class {
+                ErrorClass::Retry | ErrorClass::RetryAfter(_)
+                    if attempt < route.policy.retry.max.max(1) =>
+                {
+                    let delay = delays.next().unwrap_or(route.policy.retry.max_delay);
+                    match class {
+                        ErrorClass::RetryAfter(at_least) => delay.max(at_least),
+                        _ => delay,
+                    }
+                }
+                // There is no place where it could be parked: it lies nowhere.
+                _ => {
+                    return Err(Arc::new(HandlerFailure {
+                        handler: route.name.to_string(),
+                        event_type: event.event_type().to_owned(),
+                        event_id: event.metadata().event_id,
+                        attempts: attempt,
+                        source: error,
+                    }));
+                }
+            };
+            tokio::time::sleep(delay).await;
+            attempt = attempt.saturating_add(1);
         }
     }
 
-    pub(super) async fn run(&self, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(&self, stopping: CancellationToken) {
         let mut subscription = self.subscription.lock().await;
-        while !*stop.borrow() {
+        while !stopping.is_cancelled() {
             let Some(listening) = subscription.as_mut() else {
-                match self.backend.subscribe(&self.patterns).await {
-                    Ok(listening) => *subscription = Some(listening),
-                    // The store has tried for as long as it may: this is its pace.
-                    Err(error) => tracing::error!(%error, "realtime events cannot be listened for"),
+                tokio::select! {
+                    listening = self.backend.subscribe(&self.patterns) => match listening {
+                        Ok(listening) => *subscription = Some(listening),
+                        Err(error) => {
+                            tracing::error!(%error, "realtime events cannot be listened for; trying again");
+                            tokio::time::sleep(LISTEN_AGAIN).await;
+                        }
+                    },
+                    () = stopping.cancelled() => break,
                 }
                 continue;
             };
             let item = tokio::select! {
                 item = listening.next() => item,
-                _ = stop.wait_for(|stopped| *stopped) => break,
+                () = stopping.cancelled() => break,
             };
             match item {
                 Some(item) => {

@@ -3,6 +3,7 @@ use std::fmt;
 
 use crate::codec::{CodecError, NewEvent, entry};
 use crate::event::{Category, is_event_type};
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{AppendError, Limits};
 
@@ -119,6 +120,32 @@ impl Append {
     /// The events.
     pub fn events(&self) -> &[NewEvent] {
         &self.events
+    }
+
+    /// The partition that its events lie in, of the `count` that the feed has.
+    ///
+    /// # Errors
+    /// [`AppendError::SeveralPartitions`] where events of no aggregate lie in several.
+    pub fn partition(&self, count: u32) -> Result<Partition, AppendError> {
+        let category = match &self.target {
+            Target::Aggregate(aggregate) => {
+                return Ok(Partition::of_aggregate(aggregate, count));
+            }
+            Target::Feed(category) => category,
+        };
+        let mut partitions = self
+            .events
+            .iter()
+            .map(|event| Partition::of_event(category.clone(), event, count));
+        let first = partitions
+            .next()
+            .unwrap_or_else(|| Partition::from(category));
+        if count > 1 && partitions.any(|other| other != first) {
+            return Err(AppendError::SeveralPartitions {
+                category: category.to_string(),
+            });
+        }
+        Ok(first)
     }
 
     /// Makes sure that the store may take it, and encodes each event's metadata (whose size has a

@@ -175,9 +175,7 @@ impl Chosen {
     /// Whether a dead letter is among them.
     pub fn contains(&self, letter: &DeadLetter) -> bool {
         match self {
-            Chosen::One(id) => {
-                letter.position == id.position && letter.handler == id.handler
-            }
+            Chosen::One(id) => letter.position == id.position && letter.handler == id.handler,
             Chosen::Key(key) => letter.key.as_ref() == Some(key),
             Chosen::Handler(handler) => letter.handler == *handler,
             Chosen::All => true,

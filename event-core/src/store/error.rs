@@ -87,6 +87,14 @@ pub enum AppendError {
         /// The id.
         event_id: Uuid,
     },
+    /// The events of an append to a feed lie in several partitions.
+    #[error(
+        "the events of one append lie in several partitions of `{category}`; append those of each key by themselves, or publish them, which does so"
+    )]
+    SeveralPartitions {
+        /// The category.
+        category: String,
+    },
     /// Only an aggregate has a version to expect.
     #[error("{expected} was expected of the feed of `{category}`; only an aggregate has a version")]
     ExpectedOfFeed {

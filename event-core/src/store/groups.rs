@@ -203,8 +203,10 @@ pub struct Commit {
     /// What handlers emitted: for each run of a handler its events, by where they go. Stored
     /// whatever the version of an aggregate is.
     pub emitted: Vec<Vec<Append>>,
-    /// New dead letters, and those that were tried again in vain.
+    /// New dead letters.
     pub parked: Vec<DeadLetter>,
+    /// Dead letters that were redriven in vain; nothing where one was discarded meanwhile.
+    pub retried: Vec<DeadLetter>,
     /// Dead letters that are handled now.
     pub resolved: Vec<DeadLetterId>,
 }

@@ -1,3 +1,6 @@
+mod dead_letters;
+mod groups;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -14,6 +17,7 @@ use crate::codec::entry::{self, EntryFields};
 use crate::codec::history::{self, HistoryEntry};
 use crate::codec::{CodecError, NewEvent};
 use crate::event::Category;
+use crate::partition::Partition;
 use crate::pattern::Pattern;
 use crate::realtime::{
     AlwaysFlushed, DEFAULT_CAPACITY, Realtime, RealtimePublisher, RealtimeSink,
@@ -21,9 +25,10 @@ use crate::realtime::{
 };
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Checkpoints, Direction, EventStore, FeedEntry,
-    FeedReader, Limits, ReadError, StoreError, Target, Versions,
+    Append, AppendError, Appended, AppendedEvent, Direction, EventStore, FeedEntry, FeedReader,
+    Limits, ReadError, StoreError, Target, Versions,
 };
+use groups::GroupContent;
 
 /// How long the ids of events are remembered.
 const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
@@ -38,12 +43,28 @@ pub struct MemoryStore {
     publish_on_commit: HashSet<Category>,
 }
 
-#[derive(Default)]
 struct Content {
-    feeds: HashMap<Category, Feed>,
-    checkpoints: HashMap<(String, Category), Position>,
+    feeds: HashMap<Partition, Feed>,
+    /// How many partitions a category has, where it is more than one.
+    partitions: HashMap<Category, u32>,
+    groups: HashMap<String, GroupContent>,
+    /// Counts what was written to feeds, for those who read several.
+    written: watch::Sender<u64>,
     subscribers: Vec<Subscriber>,
     publisher: RealtimePublisher,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            feeds: HashMap::new(),
+            partitions: HashMap::new(),
+            groups: HashMap::new(),
+            written: watch::Sender::new(0),
+            subscribers: Vec::new(),
+            publisher: RealtimePublisher::default(),
+        }
+    }
 }
 
 struct Subscriber {
@@ -119,6 +140,12 @@ impl MemoryStore {
         self
     }
 
+    /// Gives the feed of a category so many partitions. To be called before it has events.
+    pub fn partitions(self, category: Category, count: u32) -> Self {
+        self.content().partitions.insert(category, count.max(1));
+        self
+    }
+
     /// Sends each event of a category by Pub/Sub, too, when it is stored.
     pub fn publish_on_commit(mut self, category: Category) -> Self {
         self.publish_on_commit.insert(category);
@@ -140,10 +167,11 @@ impl MemoryStore {
             }
         }
         let mut content = self.content();
-        let feed = content.feed(category);
+        let feed = content.feed(&Partition::from(category));
         let position = feed.next_position(&self.clock);
         feed.entries.push((position, entry));
         feed.head.send_replace(position);
+        content.tell_readers();
         position
     }
 
@@ -162,8 +190,23 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Content {
-    fn feed(&mut self, category: &Category) -> &mut Feed {
-        self.feeds.entry(category.clone()).or_default()
+    fn feed(&mut self, partition: &Partition) -> &mut Feed {
+        self.feeds.entry(partition.clone()).or_default()
+    }
+
+    fn tell_readers(&self) {
+        self.written.send_modify(|count| *count += 1);
+    }
+
+    fn partitions(&self, category: &Category) -> u32 {
+        self.partitions.get(category).copied().unwrap_or(1)
+    }
+
+    /// The partition that all events of an append lie in.
+    fn partition_of(&self, append: &Append) -> Result<Partition, AppendError> {
+        let category = append.target().category();
+        let count = self.partitions(category);
+        append.partition(count)
     }
 
     fn deliver(&mut self, event: &NewEvent) -> Result<(), CodecError> {
@@ -212,6 +255,14 @@ impl Feed {
                 },
             )
             .collect()
+    }
+
+    /// The version of the aggregate of an append; 0 where it has none.
+    fn version(&self, append: &Append) -> Version {
+        append
+            .aggregate()
+            .and_then(|aggregate| self.histories.get(aggregate))
+            .map_or(0, |elements| elements.len() as Version)
     }
 
     /// What is stored already of an append that is repeated: for each event its place, if any.
@@ -278,29 +329,47 @@ impl Feed {
     }
 }
 
-#[async_trait]
-impl EventStore for MemoryStore {
-    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
-        let metadata = append.check(&self.limits)?;
-        let head = match append.aggregate() {
-            Some(aggregate) => Some(entry::encode_aggregate_head(aggregate)?),
-            None => None,
-        };
-        let tails = append
-            .events()
-            .iter()
-            .map(history::encode_tail)
-            .collect::<Result<Vec<_>, _>>()?;
+/// What of an append can be made, and refused, without the store's content.
+struct Prepared {
+    metadata: Vec<String>,
+    head: Option<String>,
+    tails: Vec<String>,
+}
 
-        // Everything that can fail has been tried before the first write below.
-        let mut content = self.content();
-        let feed = content.feed(append.target().category());
-        let mut version = append
-            .aggregate()
-            .and_then(|aggregate| feed.histories.get(aggregate))
-            .map_or(0, |elements| elements.len() as Version);
-        let repeated = feed.repeated(append, version)?;
+impl Prepared {
+    fn new(append: &Append, limits: &Limits) -> Result<Self, AppendError> {
+        Ok(Self {
+            metadata: append.check(limits)?,
+            head: match append.aggregate() {
+                Some(aggregate) => Some(entry::encode_aggregate_head(aggregate)?),
+                None => None,
+            },
+            tails: append
+                .events()
+                .iter()
+                .map(history::encode_tail)
+                .collect::<Result<Vec<_>, _>>()?,
+        })
+    }
+}
 
+impl MemoryStore {
+    /// Stores the events of an append, but for those that lie there already.
+    fn write(
+        &self,
+        content: &mut Content,
+        partition: &Partition,
+        append: &Append,
+        prepared: Prepared,
+        repeated: &[Option<AppendedEvent>],
+    ) -> Result<Appended, AppendError> {
+        let Prepared {
+            metadata,
+            head,
+            tails,
+        } = prepared;
+        let feed = content.feed(partition);
+        let mut version = feed.version(append);
         let mut appended = Appended::default();
         let mut fresh = Vec::new();
         for (((event, metadata), tail), repeated) in append
@@ -311,7 +380,7 @@ impl EventStore for MemoryStore {
             .zip(repeated)
         {
             if let Some(found) = repeated {
-                appended.events.push(found);
+                appended.events.push(*found);
                 continue;
             }
             let position = feed.next_position(&self.clock);
@@ -354,12 +423,27 @@ impl EventStore for MemoryStore {
             appended.events.push(stored);
             fresh.push(event);
         }
+        content.tell_readers();
         if self.publish_on_commit.contains(append.target().category()) {
             for event in fresh {
                 content.deliver(event)?;
             }
         }
         Ok(appended)
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        let prepared = Prepared::new(append, &self.limits)?;
+        // Everything that can fail has been tried before the first write below.
+        let mut content = self.content();
+        let partition = content.partition_of(append)?;
+        let feed = content.feed(&partition);
+        let version = feed.version(append);
+        let repeated = feed.repeated(append, version)?;
+        self.write(&mut content, &partition, append, prepared, &repeated)
     }
 
     async fn replay(
@@ -369,9 +453,10 @@ impl EventStore for MemoryStore {
         visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
     ) -> Result<(), ReadError> {
         let content = self.content();
+        let count = content.partitions(aggregate.category());
         let elements = content
             .feeds
-            .get(aggregate.category())
+            .get(&Partition::of_aggregate(aggregate, count))
             .and_then(|feed| feed.histories.get(aggregate))
             .ok_or_else(|| ReadError::NotFound {
                 aggregate: aggregate.clone(),
@@ -390,45 +475,48 @@ impl EventStore for MemoryStore {
         Ok(())
     }
 
+    async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {
+        Ok(self.content().partitions(category))
+    }
+
     async fn read_feed(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         let content = self.content();
-        Ok(content
-            .feeds
-            .get(category)
-            .map_or_else(Vec::new, |feed| feed.read(category, after, limit)))
+        Ok(content.feeds.get(partition).map_or_else(Vec::new, |feed| {
+            feed.read(partition.category(), after, limit)
+        }))
     }
 
     async fn follow(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        let head = self.content().feed(category).head.subscribe();
+        let head = self.content().feed(partition).head.subscribe();
         Ok(Box::new(MemoryFeedReader {
             store: self.clone(),
-            category: category.clone(),
+            partition: partition.clone(),
             after,
             head,
         }))
     }
 
-    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
+    async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
         let content = self.content();
         Ok(content
             .feeds
-            .get(category)
+            .get(partition)
             .map_or(Position::START, |feed| *feed.head.borrow()))
     }
 }
 
 struct MemoryFeedReader {
     store: MemoryStore,
-    category: Category,
+    partition: Partition,
     after: Position,
     head: watch::Receiver<Position>,
 }
@@ -441,35 +529,12 @@ impl FeedReader for MemoryFeedReader {
         let _ = self.head.wait_for(|head| *head > after).await;
         let entries = self
             .store
-            .read_feed(&self.category, after, limit.max(1))
+            .read_feed(&self.partition, after, limit.max(1))
             .await?;
         if let Some(last) = entries.last() {
             self.after = last.position();
         }
         Ok(entries)
-    }
-}
-
-#[async_trait]
-impl Checkpoints for MemoryStore {
-    async fn load_checkpoint(
-        &self,
-        group: &str,
-        category: &Category,
-    ) -> Result<Option<Position>, StoreError> {
-        let key = (group.to_owned(), category.clone());
-        Ok(self.content().checkpoints.get(&key).copied())
-    }
-
-    async fn save_checkpoint(
-        &self,
-        group: &str,
-        category: &Category,
-        position: Position,
-    ) -> Result<(), StoreError> {
-        let key = (group.to_owned(), category.clone());
-        self.content().checkpoints.insert(key, position);
-        Ok(())
     }
 }
 

@@ -14,7 +14,6 @@
 //! | [`feed`] | feeds: order, positions, bounds |
 //! | [`foreign`] | entries that other programs wrote |
 //! | [`follow`] | followers: old, then new, nothing twice and nothing left out |
-//! | [`checkpoint`] | how far a group has come |
 //! | [`realtime`] | events that are sent and not kept |
 //! | [`repository`] | loads and commands on top of the store |
 //!
@@ -69,8 +68,6 @@ pub mod feed;
 pub mod foreign;
 
 pub mod follow;
-
-pub mod checkpoint;
 
 pub mod realtime;
 
@@ -248,16 +245,6 @@ macro_rules! store_contract_tests {
                 another_category_wakes_nobody
                 a_follower_goes_past_what_is_no_event
             }
-            checkpoint {
-                there_is_none_before_it_is_saved
-                what_was_saved_is_loaded
-                the_newest_checkpoint_counts
-                the_start_is_a_checkpoint
-                each_group_has_its_own
-                each_category_has_its_own
-                a_checkpoint_adds_nothing_to_the_feed
-                a_checkpoint_is_known_to_another_client
-            }
             realtime {
                 an_exact_pattern_hears_its_type_alone
                 a_pattern_hears_every_type_it_matches
@@ -324,7 +311,6 @@ mod tests {
             ("feed", include_str!("store_contract/feed.rs")),
             ("foreign", include_str!("store_contract/foreign.rs")),
             ("follow", include_str!("store_contract/follow.rs")),
-            ("checkpoint", include_str!("store_contract/checkpoint.rs")),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
         ] {

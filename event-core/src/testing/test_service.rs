@@ -78,6 +78,7 @@ impl TestService {
             .store(store.clone())
             .clock(clock.clone())
             .ids(Ids::counting())
+            .concurrency(1)
             .build()?;
         let subscription = store.subscribe(&["*".parse()?]).await?;
         Ok(Self {
@@ -168,7 +169,7 @@ impl TestService {
         for category in &categories {
             let entries = self
                 .store
-                .read_feed(category, Position::START, usize::MAX)
+                .read_feed(&category.into(), Position::START, usize::MAX)
                 .await?;
             events.extend(entries.into_iter().filter_map(|entry| match entry {
                 FeedEntry::Event(event) => Some(event),

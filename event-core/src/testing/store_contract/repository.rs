@@ -16,6 +16,7 @@ use crate::clock::{Clock, Ids};
 use crate::codec::Codec;
 use crate::codec::history::HistoryEntry;
 use crate::event::Category;
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position};
 use crate::repository::{At, Repository, RepositoryError};
 use crate::store::{
@@ -283,24 +284,28 @@ impl<S: EventStore> EventStore for CollidingClient<S> {
         self.store.replay(aggregate, versions, visit).await
     }
 
+    async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {
+        self.store.partitions(category).await
+    }
+
     async fn read_feed(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
-        self.store.read_feed(category, after, limit).await
+        self.store.read_feed(partition, after, limit).await
     }
 
     async fn follow(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        self.store.follow(category, after).await
+        self.store.follow(partition, after).await
     }
 
-    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
-        self.store.head(category).await
+    async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
+        self.store.head(partition).await
     }
 }

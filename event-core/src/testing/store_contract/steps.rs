@@ -183,7 +183,7 @@ pub(super) async fn read_feed(
     after: Position,
     limit: usize,
 ) -> Vec<FeedEntry> {
-    match store.read_feed(category, after, limit).await {
+    match store.read_feed(&category.into(), after, limit).await {
         Ok(entries) => {
             assert!(
                 entries.len() <= limit,
@@ -204,7 +204,7 @@ pub(super) async fn feed(store: &impl EventStore, category: &Category) -> Vec<Re
 }
 
 pub(super) async fn head(store: &impl EventStore, category: &Category) -> Position {
-    match store.head(category).await {
+    match store.head(&category.into()).await {
         Ok(position) => position,
         Err(error) => panic!("the head of `{category}` must be readable: {error}"),
     }
@@ -215,7 +215,7 @@ pub(super) async fn follow(
     category: &Category,
     after: Position,
 ) -> Box<dyn FeedReader> {
-    match store.follow(category, after).await {
+    match store.follow(&category.into(), after).await {
         Ok(reader) => reader,
         Err(error) => panic!("the feed of `{category}` must be followed: {error}"),
     }

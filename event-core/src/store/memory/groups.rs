@@ -1,0 +1,351 @@
+//! Groups in memory: as on a server, but that all instances are in one process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Content, MemoryStore, Prepared};
+use crate::codec::entry::EntryFields;
+use crate::handler::Start;
+use crate::partition::Partition;
+use crate::recorded::Position;
+use crate::store::{
+    Acquired, Commit, CommitError, Committed, DeadLetter, DeadLetterId, GroupBatch, GroupReader,
+    Groups, Lease, Member, Progress, ReadError, StoreError, Wanted,
+};
+
+/// What there is of one group.
+pub(super) struct GroupContent {
+    /// Until when each instance is there.
+    members: BTreeMap<String, Instant>,
+    partitions: HashMap<Partition, Handling>,
+    /// Counts what changed.
+    changes: watch::Sender<u64>,
+}
+
+impl Default for GroupContent {
+    fn default() -> Self {
+        Self {
+            members: BTreeMap::new(),
+            partitions: HashMap::new(),
+            changes: watch::Sender::new(0),
+        }
+    }
+}
+
+/// How a group handles one partition.
+#[derive(Default)]
+pub(super) struct Handling {
+    progress: Progress,
+    owner: Option<(String, Instant)>,
+    epoch: u64,
+    /// The number of the last commit of this epoch.
+    commit: u64,
+    pub(super) dead_letters: BTreeMap<DeadLetterId, (DeadLetter, EntryFields<'static>)>,
+}
+
+impl GroupContent {
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn handling(&mut self, partition: &Partition) -> Option<&mut Handling> {
+        self.partitions.get_mut(partition)
+    }
+
+    /// Forgets instances that have not said for too long that they are there.
+    fn expire(&mut self, now: Instant) {
+        let before = self.members.len();
+        self.members.retain(|_, until| *until > now);
+        if self.members.len() != before {
+            self.changed();
+        }
+    }
+}
+
+impl Handling {
+    fn is_owned_by(&self, lease: &Lease) -> bool {
+        self.epoch == lease.epoch
+            && self
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| **owner == *lease.instance)
+    }
+}
+
+impl Content {
+    pub(super) fn group(&mut self, group: &str) -> &mut GroupContent {
+        self.groups.entry(group.to_owned()).or_default()
+    }
+
+    fn owned(&mut self, lease: &Lease) -> Option<&mut Handling> {
+        self.group(&lease.group)
+            .handling(&lease.partition)
+            .filter(|handling| handling.is_owned_by(lease))
+    }
+
+    fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
+        let Some(feed) = self.feeds.get(partition) else {
+            return EntryFields::default();
+        };
+        feed.entries
+            .binary_search_by_key(&position, |(at, _)| *at)
+            .map_or_else(|_| EntryFields::default(), |at| feed.entries[at].1.clone())
+    }
+}
+
+#[async_trait]
+impl Groups for MemoryStore {
+    async fn join(
+        &self,
+        group: &str,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Vec<Member>, StoreError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let group = content.group(group);
+        group.expire(now);
+        if group
+            .members
+            .insert(instance.to_owned(), now + lease)
+            .is_none()
+        {
+            group.changed();
+        }
+        Ok(group
+            .members
+            .iter()
+            .map(|(instance, until)| Member {
+                instance: instance.clone(),
+                remaining: until.saturating_duration_since(now),
+            })
+            .collect())
+    }
+
+    async fn leave(&self, group: &str, instance: &str) -> Result<(), StoreError> {
+        let mut content = self.content();
+        let group = content.group(group);
+        if group.members.remove(instance).is_some() {
+            group.changed();
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        group: &str,
+        partition: &Partition,
+        start: Start,
+    ) -> Result<Progress, StoreError> {
+        let mut content = self.content();
+        let from = match start {
+            Start::Beginning => Position::START,
+            Start::Now => content
+                .feeds
+                .get(partition)
+                .map_or(Position::START, |feed| *feed.head.borrow()),
+        };
+        let handling = content
+            .group(group)
+            .partitions
+            .entry(partition.clone())
+            .or_insert_with(|| Handling {
+                progress: Progress {
+                    checkpoint: from,
+                    reached: from,
+                    ..Progress::default()
+                },
+                ..Handling::default()
+            });
+        Ok(handling.progress.clone())
+    }
+
+    async fn acquire(
+        &self,
+        group: &str,
+        partition: &Partition,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Acquired, StoreError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let head = content
+            .feeds
+            .get(partition)
+            .map_or(Position::START, |feed| *feed.head.borrow());
+        let handling = content
+            .group(group)
+            .partitions
+            .entry(partition.clone())
+            .or_default();
+        if let Some((owner, until)) = &handling.owner
+            && owner != instance
+            && *until > now
+        {
+            return Ok(Acquired::No {
+                remaining: until.saturating_duration_since(now),
+            });
+        }
+        let history_lost = head < handling.progress.checkpoint;
+        if history_lost {
+            handling.progress = Progress {
+                checkpoint: head,
+                reached: head,
+                ..Progress::default()
+            };
+        }
+        handling.owner = Some((instance.to_owned(), now + lease));
+        handling.epoch += 1;
+        handling.commit = 0;
+        Ok(Acquired::Yes {
+            lease: Lease {
+                group: group.into(),
+                partition: partition.clone(),
+                instance: instance.into(),
+                epoch: handling.epoch,
+            },
+            progress: handling.progress.clone(),
+            history_lost,
+        })
+    }
+
+    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
+        let until = Instant::now() + duration;
+        let mut content = self.content();
+        Ok(match content.owned(lease) {
+            Some(handling) => {
+                handling.owner = Some((lease.instance.to_string(), until));
+                true
+            }
+            None => false,
+        })
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        let mut content = self.content();
+        if let Some(handling) = content.owned(lease) {
+            handling.owner = None;
+            content.group(&lease.group).changed();
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, lease: &Lease, commit: &Commit) -> Result<Committed, CommitError> {
+        let mut content = self.content();
+        let lost = || CommitError::LeaseLost {
+            group: Arc::clone(&lease.group),
+            partition: lease.partition.clone(),
+        };
+        let handling = content.owned(lease).ok_or_else(lost)?;
+        if commit.number <= handling.commit {
+            return Ok(Committed {
+                emitted: Vec::new(),
+                dead_letters: handling.dead_letters.len(),
+            });
+        }
+        let mut writes = Vec::new();
+        let mut refused = Vec::new();
+        for (index, appends) in commit.emitted.iter().enumerate() {
+            for append in appends {
+                let prepared = Prepared::new(append, &self.limits)
+                    .and_then(|prepared| Ok((content.partition_of(append)?, prepared)));
+                match prepared {
+                    Ok((partition, prepared)) => writes.push((index, append, partition, prepared)),
+                    Err(error) => {
+                        refused.push((index, error));
+                        break;
+                    }
+                }
+            }
+        }
+        if !refused.is_empty() {
+            return Err(CommitError::Refused { refused });
+        }
+
+        // From here on nothing fails.
+        let mut emitted = vec![Vec::new(); commit.emitted.len()];
+        for (index, append, partition, prepared) in writes {
+            let fresh = vec![None; append.events().len()];
+            match self.write(&mut content, &partition, append, prepared, &fresh) {
+                Ok(appended) => emitted[index].push(appended),
+                Err(error) => tracing::warn!(%error, "an event was stored, but not published"),
+            }
+        }
+        let mut parked = Vec::new();
+        for letter in &commit.parked {
+            let raw = content.entry(&lease.partition, letter.position);
+            parked.push((letter.id(), (letter.clone(), raw)));
+        }
+        let handling = content.owned(lease).ok_or_else(lost)?;
+        handling.commit = commit.number;
+        handling.progress = commit.progress.clone();
+        handling.dead_letters.extend(parked);
+        for letter in &commit.retried {
+            if let Some((old, _)) = handling.dead_letters.get_mut(&letter.id()) {
+                *old = letter.clone();
+            }
+        }
+        for id in &commit.resolved {
+            handling.dead_letters.remove(id);
+        }
+        Ok(Committed {
+            emitted,
+            dead_letters: handling.dead_letters.len(),
+        })
+    }
+
+    async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
+        let mut content = self.content();
+        let changes = content.group(group).changes.subscribe();
+        Ok(Box::new(MemoryGroupReader {
+            store: self.clone(),
+            changes,
+            written: content.written.subscribe(),
+        }))
+    }
+}
+
+struct MemoryGroupReader {
+    store: MemoryStore,
+    changes: watch::Receiver<u64>,
+    written: watch::Receiver<u64>,
+}
+
+#[async_trait]
+impl GroupReader for MemoryGroupReader {
+    async fn next(&mut self, wanted: &[Wanted]) -> Result<GroupBatch, ReadError> {
+        loop {
+            // Both senders live in the store, which this reader keeps: they cannot close.
+            let changed = self.changes.has_changed().unwrap_or(false);
+            self.changes.mark_unchanged();
+            self.written.mark_unchanged();
+            let mut batch = GroupBatch {
+                entries: Vec::new(),
+                changed,
+            };
+            {
+                let content = self.store.content();
+                for wish in wanted {
+                    if let Some(feed) = content.feeds.get(&wish.partition) {
+                        let entries = feed.read(wish.partition.category(), wish.after, wish.limit);
+                        if !entries.is_empty() {
+                            batch.entries.push((wish.partition.clone(), entries));
+                        }
+                    }
+                }
+            }
+            if batch.changed || !batch.entries.is_empty() {
+                return Ok(batch);
+            }
+            tokio::select! {
+                _ = self.changes.changed() => self.changes.mark_changed(),
+                _ = self.written.changed() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The load of an owned partition: what its reader must know of its handling.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::store::Progress;
+
+/// Entries of a partition that may be read and not yet behind the checkpoint.
+const WINDOW: usize = 2_048;
+
+/// Where so much is free again, more is read.
+const ROOM: usize = 512;
+
+/// What is shared by the reader of a partition and its handling.
+#[derive(Debug)]
+pub(super) struct Load {
+    in_window: AtomicUsize,
+    dead_letters: AtomicUsize,
+    dead_letter_limit: usize,
+    progress: Mutex<Progress>,
+}
+
+impl Load {
+    pub(super) fn new(progress: Progress, dead_letter_limit: usize) -> Self {
+        Self {
+            in_window: AtomicUsize::new(0),
+            dead_letters: AtomicUsize::new(0),
+            dead_letter_limit,
+            progress: Mutex::new(progress),
+        }
+    }
+
+    pub(super) fn add(&self, count: usize) {
+        self.in_window.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Makes room; tells whether the reader should look again.
+    pub(super) fn remove(&self, count: usize) -> bool {
+        let before = self.in_window.fetch_sub(count, Ordering::AcqRel);
+        let after = before.saturating_sub(count);
+        after == 0 || (before > WINDOW - ROOM && after <= WINDOW - ROOM)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_window.load(Ordering::Acquire) == 0
+    }
+
+    /// How many entries may be read now.
+    pub(super) fn room(&self) -> usize {
+        let room = WINDOW.saturating_sub(self.in_window.load(Ordering::Acquire));
+        if room < ROOM || self.is_full() {
+            0
+        } else {
+            room
+        }
+    }
+
+    pub(super) fn set_dead_letters(&self, count: usize) {
+        self.dead_letters.store(count, Ordering::Release);
+    }
+
+    pub(super) fn dead_letters(&self) -> usize {
+        self.dead_letters.load(Ordering::Acquire)
+    }
+
+    /// Whether there are as many dead letters as there may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.dead_letters() >= self.dead_letter_limit
+    }
+
+    pub(super) fn set_progress(&self, progress: &Progress) {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(progress);
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

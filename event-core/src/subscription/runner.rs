@@ -1,0 +1,470 @@
+//! The runner: owns partitions and reads them, for as long as the service runs or until there is
+//! nothing left to do.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug_span};
+
+use super::keeper::{Kept, keep};
+use super::load::Load;
+use super::owned::{End, Owned};
+use super::shared::pauses;
+use super::waiting::Outcome;
+use super::{IdleError, LOOK_EVERY, Subscription};
+use crate::dispatcher::HandlerFailure;
+use crate::partition::Partition;
+use crate::recorded::Position;
+use crate::store::{FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted};
+
+/// How many entries of a partition are read at once.
+const BATCH: usize = 500;
+
+/// As many batches as there can be entries on their way to a partition's task, and so never full.
+const BATCHES: usize = 4_096;
+
+type Keeping = Pin<Box<dyn Future<Output = Result<Kept, StoreError>> + Send>>;
+
+/// An owned partition, as its reader sees it.
+struct Handle {
+    lease: Lease,
+    batches: mpsc::Sender<Vec<FeedEntry>>,
+    load: Arc<Load>,
+    /// Everything up to here is read.
+    after: Position,
+    stopping: CancellationToken,
+    is_going: bool,
+    /// Told when dead letters may have changed.
+    changed: Arc<Notify>,
+    task: Id,
+}
+
+/// Reads the partitions that this instance owns.
+pub(super) struct Runner<'a> {
+    subscription: &'a Subscription,
+    stopping: CancellationToken,
+    owned: BTreeMap<Partition, Handle>,
+    tasks: JoinSet<(Partition, u64, End)>,
+    /// How many entries were read.
+    read: usize,
+}
+
+impl<'a> Runner<'a> {
+    pub(super) fn new(subscription: &'a Subscription, stopping: CancellationToken) -> Self {
+        Self {
+            subscription,
+            stopping,
+            owned: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            read: 0,
+        }
+    }
+
+    /// Runs until it is stopped.
+    pub(super) async fn run(mut self) -> Result<(), Arc<HandlerFailure>> {
+        let Some((mut reader, partitions)) = self.begin().await else {
+            return Ok(());
+        };
+        let mut keeping = Some(self.keep(&partitions));
+        let mut keep_at = Instant::now();
+        let mut pauses = pauses();
+        let failure = loop {
+            let wanted = self.wanted();
+            let shared = &self.subscription.shared;
+            let closed_until = shared.gate.closed_until();
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => break None,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Some(failure) = self.ended(ended) {
+                        break Some(failure);
+                    }
+                    keep_at = Instant::now();
+                }
+                kept = poll_fn(|context| match &mut keeping {
+                    Some(keeping) => keeping.as_mut().poll(context),
+                    None => Poll::Pending,
+                }) => {
+                    keeping = None;
+                    keep_at = self.kept(kept);
+                }
+                () = sleep_until(keep_at), if keeping.is_none() => {
+                    keeping = Some(self.keep(&partitions));
+                }
+                () = shared.room.notified() => {}
+                batch = reader.next(&wanted) => match batch {
+                    Ok(batch) => {
+                        if batch.changed {
+                            keep_at = Instant::now();
+                        }
+                        self.deliver(batch);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the feeds cannot be read; trying again");
+                        pauses.pause(&self.stopping).await;
+                    }
+                },
+                () = sleep_until(closed_until.unwrap_or_else(Instant::now)), if closed_until.is_some() => {}
+            }
+        };
+        drop(keeping);
+        self.stop().await;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the group known, and a reader; `None` where it is stopped meanwhile.
+    async fn begin(&self) -> Option<(Box<dyn GroupReader>, Vec<Partition>)> {
+        let shared = &self.subscription.shared;
+        let mut pauses = pauses();
+        loop {
+            let begin = async {
+                let partitions = self.subscription.begin().await?.to_vec();
+                let reader = shared.backend.group_reader(&shared.group).await?;
+                Ok::<_, crate::store::ReadError>((reader, partitions))
+            };
+            tokio::select! {
+                begun = begin => match begun {
+                    Ok(begun) => return Some(begun),
+                    Err(error) => tracing::error!(%error, "the feeds cannot be read; trying again"),
+                },
+                () = self.stopping.cancelled() => return None,
+            }
+            pauses.pause(&self.stopping).await;
+        }
+    }
+
+    fn keep(&self, partitions: &[Partition]) -> Keeping {
+        let leases = |is_going| {
+            self.owned
+                .values()
+                .filter(|handle| handle.is_going == is_going)
+                .map(|handle| handle.lease.clone())
+                .collect()
+        };
+        let settings = &self.subscription.settings;
+        Box::pin(keep(
+            Arc::clone(&self.subscription.shared),
+            Arc::clone(&settings.instance),
+            settings.lease,
+            partitions.to_vec(),
+            leases(false),
+            leases(true),
+        ))
+    }
+
+    /// Does as the keeper says; gives when it is to look again.
+    fn kept(&mut self, kept: Result<Kept, StoreError>) -> Instant {
+        let now = Instant::now();
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%error, "the leases cannot be kept; trying again");
+                return now + LOOK_EVERY;
+            }
+        };
+        for lease in &kept.lost {
+            if let Some(handle) = self.owned.get(&lease.partition)
+                && handle.lease.epoch == lease.epoch
+            {
+                tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
+                self.forget(&lease.partition.clone());
+            }
+        }
+        for (lease, progress) in kept.acquired {
+            self.adopt(lease, progress);
+        }
+        let mut excess = kept.excess;
+        for handle in self.owned.values_mut().rev() {
+            if excess == 0 {
+                break;
+            }
+            if !handle.is_going {
+                handle.is_going = true;
+                handle.stopping.cancel();
+                excess -= 1;
+            }
+        }
+        now + kept.next
+    }
+
+    /// Begins to handle a partition that is owned now.
+    fn adopt(&mut self, lease: Lease, progress: Progress) {
+        let subscription = self.subscription;
+        let partition = lease.partition.clone();
+        let Some(handlers) = subscription.categories.get(partition.category()) else {
+            return;
+        };
+        // What another epoch of this instance still does, it cannot commit.
+        self.forget(&partition);
+        let load = Arc::new(Load::new(
+            progress.clone(),
+            subscription.settings.dead_letter_limit,
+        ));
+        let stopping = CancellationToken::new();
+        let changed = Arc::new(Notify::new());
+        let (batches, receiver) = mpsc::channel(BATCHES);
+        let owned = Owned::new(
+            Arc::clone(&subscription.shared),
+            Arc::clone(&handlers.dispatcher),
+            lease.clone(),
+            &progress,
+            Arc::clone(&load),
+            stopping.clone(),
+        );
+        let after = progress.reached;
+        let shared = Arc::clone(&subscription.shared);
+        let (own_changed, own_lease) = (Arc::clone(&changed), lease.clone());
+        let task = self.tasks.spawn(
+            async move {
+                let end = owned.run(progress, receiver, own_changed).await;
+                if !matches!(end, End::Lost)
+                    && let Err(error) = shared.backend.release(&own_lease).await
+                {
+                    tracing::warn!(partition = %own_lease.partition, %error, "the lease is not given back; it ends by itself");
+                }
+                (own_lease.partition, own_lease.epoch, end)
+            }
+            .in_current_span(),
+        );
+        subscription
+            .owned()
+            .insert(partition.clone(), Arc::clone(&load));
+        self.owned.insert(
+            partition,
+            Handle {
+                lease,
+                batches,
+                load,
+                after,
+                stopping,
+                is_going: false,
+                changed,
+                task: task.id(),
+            },
+        );
+    }
+
+    /// Gives a partition up whose lease is lost. Its task ends by itself, and commits nothing.
+    fn forget(&mut self, partition: &Partition) {
+        if let Some(handle) = self.owned.remove(partition) {
+            handle.stopping.cancel();
+            self.subscription.owned().remove(partition);
+        }
+    }
+
+    /// Notes that the task of a partition has ended; gives the failure that stops the group.
+    fn ended(
+        &mut self,
+        ended: Result<(Id, (Partition, u64, End)), JoinError>,
+    ) -> Option<Arc<HandlerFailure>> {
+        let (id, failure) = match ended {
+            Ok((id, (_, _, End::Failed(failure)))) => (id, Some(failure)),
+            Ok((id, _)) => (id, None),
+            Err(error) => {
+                tracing::error!(%error, "the task of a partition has ended by itself; the partition is taken up anew");
+                (error.id(), None)
+            }
+        };
+        let partition = self
+            .owned
+            .iter()
+            .find(|(_, handle)| handle.task == id)
+            .map(|(partition, _)| partition.clone());
+        if let Some(partition) = partition {
+            self.forget(&partition);
+        }
+        failure
+    }
+
+    /// What may be read now.
+    fn wanted(&self) -> Vec<Wanted> {
+        if self.subscription.shared.gate.closed_until().is_some() {
+            return Vec::new();
+        }
+        self.owned
+            .iter()
+            .filter(|(_, handle)| !handle.is_going && handle.load.room() > 0)
+            .map(|(partition, handle)| Wanted {
+                partition: partition.clone(),
+                after: handle.after,
+                limit: BATCH,
+            })
+            .collect()
+    }
+
+    /// Hands entries to the tasks of their partitions.
+    fn deliver(&mut self, batch: GroupBatch) {
+        if batch.changed {
+            for handle in self.owned.values() {
+                handle.changed.notify_one();
+            }
+        }
+        for (partition, entries) in batch.entries {
+            self.hand_over(&partition, entries);
+        }
+    }
+
+    fn hand_over(&mut self, partition: &Partition, entries: Vec<FeedEntry>) {
+        let (Some(handle), Some(last)) = (self.owned.get_mut(partition), entries.last()) else {
+            return;
+        };
+        let count = entries.len();
+        let after = last.position();
+        handle.load.add(count);
+        // Never full, since there are never so many entries; closed where its task has ended, which
+        // is noticed by itself.
+        if handle.batches.try_send(entries).is_ok() {
+            handle.after = after;
+            self.read += count;
+        } else {
+            handle.load.remove(count);
+        }
+    }
+
+    /// Stops all partitions, and waits until what runs is finished and committed.
+    async fn stop(&mut self) {
+        for handle in self.owned.values() {
+            handle.stopping.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.ended(ended);
+        }
+        let shared = &self.subscription.shared;
+        let instance = &self.subscription.settings.instance;
+        if let Err(error) = shared.backend.leave(&shared.group, instance).await {
+            tracing::warn!(%error, "the group is not told that this instance leaves; it notices by itself");
+        }
+    }
+
+    /// Runs until there is nothing left to do, or `outcome` is told.
+    pub(super) async fn run_until_idle(
+        mut self,
+        mut outcome: Option<&mut oneshot::Receiver<Outcome>>,
+    ) -> Result<(usize, Option<Outcome>), IdleError> {
+        let partitions = self.subscription.begin().await?.to_vec();
+        let mut keep_at = Instant::now();
+        let result = loop {
+            if Instant::now() >= keep_at {
+                let kept = self.keep(&partitions).await;
+                if let Err(error) = kept {
+                    break Err(error.into());
+                }
+                keep_at = self.kept(kept);
+            }
+            let read = match self.read_all().await {
+                Ok(read) => read,
+                Err(error) => break Err(error),
+            };
+            match self.rest(outcome.as_deref_mut(), keep_at).await {
+                Rest::Told(told) => break Ok(Some(told)),
+                Rest::Failed(failure) => break Err(IdleError::Failed(failure)),
+                Rest::MoreToRead => {}
+                Rest::Idle if read > 0 => {}
+                Rest::Idle => match self.is_all_handled(&partitions).await {
+                    Ok(true) => break Ok(None),
+                    Ok(false) => {
+                        keep_at = keep_at.min(Instant::now() + LOOK_EVERY);
+                        sleep_until(keep_at).await;
+                    }
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        self.stop().await;
+        result.map(|told| (self.read, told))
+    }
+
+    /// Reads what there is in all owned partitions, as far as there is room.
+    async fn read_all(&mut self) -> Result<usize, IdleError> {
+        let before = self.read;
+        for wish in self.wanted() {
+            let span = debug_span!("feed", partition = %wish.partition, after = %wish.after);
+            let entries = self
+                .subscription
+                .shared
+                .backend
+                .read_feed(&wish.partition, wish.after, wish.limit)
+                .instrument(span)
+                .await?;
+            self.hand_over(&wish.partition, entries);
+        }
+        Ok(self.read - before)
+    }
+
+    /// Waits until everything that was read is handled, or there is room to read more.
+    async fn rest(
+        &mut self,
+        outcome: Option<&mut oneshot::Receiver<Outcome>>,
+        keep_at: Instant,
+    ) -> Rest {
+        let mut outcome = outcome;
+        loop {
+            let notified = self.subscription.shared.room.notified();
+            if self.owned.values().all(|handle| handle.load.is_empty()) {
+                // It may have been told just now.
+                if let Some(outcome) = &mut outcome
+                    && let Ok(told) = outcome.try_recv()
+                {
+                    return Rest::Told(told);
+                }
+                return Rest::Idle;
+            }
+            tokio::select! {
+                biased;
+                told = poll_fn(|context| match &mut outcome {
+                    Some(outcome) => Pin::new(&mut **outcome).poll(context),
+                    None => Poll::Pending,
+                }) => {
+                    if let Ok(told) = told {
+                        return Rest::Told(told);
+                    }
+                    outcome = None;
+                }
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Some(failure) = self.ended(ended) {
+                        return Rest::Failed(failure);
+                    }
+                }
+                () = notified => {
+                    if self.owned.values().any(|handle| handle.load.room() > 0) {
+                        return Rest::MoreToRead;
+                    }
+                }
+                () = sleep_until(keep_at) => return Rest::MoreToRead,
+            }
+        }
+    }
+
+    /// Whether the partitions that others own are handled, too, as far as they go now.
+    async fn is_all_handled(&self, partitions: &[Partition]) -> Result<bool, IdleError> {
+        let subscription = self.subscription;
+        for partition in partitions {
+            if self.owned.contains_key(partition) {
+                continue;
+            }
+            let head = subscription.shared.backend.head(partition).await?;
+            if subscription.progress(partition).await?.checkpoint < head {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Why the runner rests no longer.
+enum Rest {
+    Idle,
+    MoreToRead,
+    Told(Outcome),
+    Failed(Arc<HandlerFailure>),
+}
