@@ -28,9 +28,7 @@ pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, A
         let settled = parts.keys.settled(category);
         let partition = append.partition(settled.unwrap_or(1))?;
         let keys = parts.keys.of(&partition);
-        let assumed = settled
-            .is_none()
-            .then(|| parts.keys.partitions(category));
+        let assumed = settled.is_none().then(|| parts.keys.partitions(category));
         let command = encode(parts, &keys, assumed.as_deref(), append, &metadata)?;
         let reply = match &parts.replication {
             None => {
@@ -222,10 +220,13 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Outcome, App
                 None => Err(unreadable("a conflict without an aggregate").into()),
             };
         }
-        status @ (append_status::UNREADABLE
-        | append_status::FORMAT
-        | append_status::FORBIDDEN) => {
-            return Err(refusal(OPERATION, keys, status, text().map_err(unreadable)?));
+        status @ (append_status::UNREADABLE | append_status::FORMAT | append_status::FORBIDDEN) => {
+            return Err(refusal(
+                OPERATION,
+                keys,
+                status,
+                text().map_err(unreadable)?,
+            ));
         }
         append_status::TAKEN => {
             let event_id = text().map_err(unreadable)?;

@@ -70,9 +70,7 @@ async fn replicated(parts: &Parts, command: Cmd) -> Result<Value, StoreError> {
     let mut attempts = Attempts::new(OPERATION, parts.patience);
     let mut first = None;
     loop {
-        let (reply, reached) = replication
-            .ask(OPERATION, command.clone(), &COMMIT)
-            .await?;
+        let (reply, reached) = replication.ask(OPERATION, command.clone(), &COMMIT).await?;
         let is_stored = matches!(
             status(&reply),
             Some(commit_status::STORED | commit_status::REPEATED)
@@ -176,9 +174,7 @@ impl<'c> Emissions<'c> {
                 self.targets.push(Target {
                     category,
                     opens: !keys.is_opened(),
-                    assumed: settled
-                        .is_none()
-                        .then(|| parts.keys.partitions(category)),
+                    assumed: settled.is_none().then(|| parts.keys.partitions(category)),
                     publishes: parts.publish_on_commit.contains(category),
                     keys,
                 });
@@ -195,20 +191,24 @@ impl<'c> Emissions<'c> {
             Some(aggregate) => Some((aggregate, entry::encode_aggregate_head(aggregate)?)),
             None => None,
         };
-        let texts = append.events().iter().zip(metadata).map(|(event, metadata)| {
-            Ok(Texts {
-                metadata,
-                tail: match aggregate {
-                    Some(_) => Some(history::encode_tail(event)?),
-                    None => None,
-                },
-                message: if *publishes {
-                    Some(encode_message_head(event, keys.feed())?)
-                } else {
-                    None
-                },
-            })
-        });
+        let texts = append
+            .events()
+            .iter()
+            .zip(metadata)
+            .map(|(event, metadata)| {
+                Ok(Texts {
+                    metadata,
+                    tail: match aggregate {
+                        Some(_) => Some(history::encode_tail(event)?),
+                        None => None,
+                    },
+                    message: if *publishes {
+                        Some(encode_message_head(event, keys.feed())?)
+                    } else {
+                        None
+                    },
+                })
+            });
         let texts = texts.collect::<Result<_, CodecError>>()?;
         self.appends.push(Emitted {
             run,
@@ -479,10 +479,7 @@ fn emitted(
 }
 
 /// Which run is refused, and why.
-fn refused(
-    emissions: &Emissions<'_>,
-    parts: &[Value],
-) -> Result<(usize, AppendError), Unreadable> {
+fn refused(emissions: &Emissions<'_>, parts: &[Value]) -> Result<(usize, AppendError), Unreadable> {
     let [run, reason, text] = parts else {
         return Err("a refusal with too few parts");
     };

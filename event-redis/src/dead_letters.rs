@@ -45,10 +45,7 @@ pub(crate) async fn list(
         command.write_arg(&after);
         command.write_arg_fmt(count);
         let request = Request::Command(&command);
-        let reply = parts
-            .connections
-            .ask(LISTING, request, Some(&LIST))
-            .await?;
+        let reply = parts.connections.ask(LISTING, request, Some(&LIST)).await?;
         let mut values = wire::array(reply).map_err(unreadable)?.into_iter();
         let Some(last) = values.next() else {
             break;
@@ -68,11 +65,7 @@ pub(crate) async fn list(
     Ok(letters)
 }
 
-fn read(
-    operation: &'static str,
-    keys: &FeedKeys,
-    value: &Value,
-) -> Result<DeadLetter, StoreError> {
+fn read(operation: &'static str, keys: &FeedKeys, value: &Value) -> Result<DeadLetter, StoreError> {
     let json = wire::slice(value)
         .map_err(|what| UnexpectedReply::form("HGET", what).refused(operation))?;
     serde_json::from_slice(json).map_err(|source| {

@@ -162,8 +162,7 @@ pub(crate) async fn acquire(
     command.write_arg_fmt(lease.as_millis());
     let reply = call(parts, ACQUIRING, &command, &ACQUIRE).await?;
 
-    let unreadable =
-        |what| UnexpectedReply::form("EVALSHA acquire.lua", what).refused(ACQUIRING);
+    let unreadable = |what| UnexpectedReply::form("EVALSHA acquire.lua", what).refused(ACQUIRING);
     let values = wire::array(reply).map_err(unreadable)?;
     let status = values.first().map_or(Ok(-1), wire::integer);
     match (status.map_err(unreadable)?, values.as_slice()) {
@@ -250,7 +249,10 @@ async fn call(
     script: &Script,
 ) -> Result<Value, StoreError> {
     let request = Request::Command(command);
-    parts.connections.ask(operation, request, Some(script)).await
+    parts
+        .connections
+        .ask(operation, request, Some(script))
+        .await
 }
 
 /// Follows partitions for a group.

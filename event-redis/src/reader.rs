@@ -67,9 +67,7 @@ struct Kept {
 
 impl Kept {
     fn end(&self) -> Position {
-        self.entries
-            .back()
-            .map_or(self.after, FeedEntry::position)
+        self.entries.back().map_or(self.after, FeedEntry::position)
     }
 }
 
@@ -126,7 +124,11 @@ impl Reader {
     /// It may be dropped while it waits: what the task has read stays in its channel.
     pub(crate) async fn next(&mut self, wanted: &[Wanted]) -> Result<GroupBatch, StoreError> {
         self.keep_only(wanted);
-        while let Some(news) = self.task.as_mut().and_then(|task| task.news.try_recv().ok()) {
+        while let Some(news) = self
+            .task
+            .as_mut()
+            .and_then(|task| task.news.try_recv().ok())
+        {
             self.take_in(news)?;
         }
         loop {
@@ -401,7 +403,10 @@ impl Source {
             Some(reply) => Ok(reply),
             None => {
                 // It is still blocked. With a new one nobody waits for it.
-                tracing::debug!(operation = self.operation, "cannot unblock; connecting again");
+                tracing::debug!(
+                    operation = self.operation,
+                    "cannot unblock; connecting again"
+                );
                 self.live = None;
                 Ok(Value::Nil)
             }
@@ -475,7 +480,11 @@ impl Live {
 
 /// Waits until another plan has come.
 async fn overtaken(plan: &Plan, mut plans: watch::Receiver<Arc<Plan>>) {
-    if plans.wait_for(|newest| newest.number > plan.number).await.is_err() {
+    if plans
+        .wait_for(|newest| newest.number > plan.number)
+        .await
+        .is_err()
+    {
         // Nobody waits any more, and the task is about to be ended.
         std::future::pending().await
     }
