@@ -30,6 +30,9 @@ const BLOCK: Duration = Duration::from_secs(5);
 /// How much longer than [`BLOCK`] a reply may take, before the connection is thought to be dead.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long entries are kept for a partition that nobody wants.
+const KEEP: Duration = Duration::from_secs(5);
+
 /// The pause before the server is told again to answer at once: it may be told before it has got the
 /// question.
 const UNBLOCK_PAUSE: Duration = Duration::from_millis(1);
@@ -63,6 +66,7 @@ pub(crate) struct Changes {
 struct Kept {
     after: Position,
     entries: VecDeque<FeedEntry>,
+    wanted_at: Instant,
 }
 
 impl Kept {
@@ -156,14 +160,17 @@ impl Reader {
         }
     }
 
-    /// Forgets what was read of partitions that are not wanted any more.
+    /// Forgets what was read of partitions that nobody has wanted for some time. One whose reader has
+    /// only paused is not read twice.
     fn keep_only(&mut self, wanted: &[Wanted]) {
-        let mut before = std::mem::take(&mut self.kept);
+        let now = Instant::now();
         for Wanted { partition, .. } in wanted {
-            if let Some((partition, kept)) = before.remove_entry(partition) {
-                self.kept.insert(partition, kept);
+            if let Some(kept) = self.kept.get_mut(partition) {
+                kept.wanted_at = now;
             }
         }
+        self.kept
+            .retain(|_, kept| now.duration_since(kept.wanted_at) < KEEP);
     }
 
     fn take_in(&mut self, news: Result<News, StoreError>) -> Result<(), StoreError> {
@@ -184,8 +191,12 @@ impl Reader {
         for (partition, after, entries) in news.entries {
             match self.kept.get_mut(&partition) {
                 None => {
-                    let entries = entries.into();
-                    self.kept.insert(partition, Kept { after, entries });
+                    let kept = Kept {
+                        after,
+                        entries: entries.into(),
+                        wanted_at: Instant::now(),
+                    };
+                    self.kept.insert(partition, kept);
                 }
                 // What was asked for later may overlap with what was asked for before.
                 Some(kept) if after <= kept.end() => {
