@@ -10,6 +10,8 @@ mod append;
 mod connect;
 mod faults;
 mod feed;
+mod groups;
 mod history;
+mod partitions;
 mod realtime;
 mod support;
