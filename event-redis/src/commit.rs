@@ -14,7 +14,7 @@ use crate::append::{refusal, write_flags};
 use crate::connection::{Attempts, Request};
 use crate::error::UnexpectedReply;
 use crate::keys::{FeedKeys, Ordered};
-use crate::scripts::{COMMIT, commit_status};
+use crate::scripts::{COMMIT, PROBE, commit_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -37,15 +37,12 @@ pub(crate) async fn commit(
     loop {
         let emissions = Emissions::new(parts, commit)?;
         let command = encode(parts, lease, commit, &emissions)?;
-        let reply = match &parts.replication {
-            Some(_) if !commit.emitted.is_empty() => replicated(parts, command).await?,
-            _ => {
-                let request = Request::Command(&command);
-                parts
-                    .connections
-                    .ask(OPERATION, request, Some(&COMMIT))
-                    .await?
+        let reply = match ask(parts, command, commit).await {
+            Ok(reply) => reply,
+            Err(error @ StoreError::Refused { .. }) => {
+                return Err(emissions.blame(parts, error).await);
             }
+            Err(error) => return Err(error.into()),
         };
         match decode(lease, commit, &emissions, reply)? {
             Outcome::Committed(committed) => {
@@ -58,14 +55,18 @@ pub(crate) async fn commit(
     }
 }
 
-/// Asks until enough replicas have it. Asked again, the script stores nothing twice.
-async fn replicated(parts: &Parts, command: Cmd) -> Result<Value, StoreError> {
-    let Some(replication) = &parts.replication else {
-        let request = Request::Command(&command);
-        return parts
-            .connections
-            .ask(OPERATION, request, Some(&COMMIT))
-            .await;
+/// Asks; where something is emitted, until enough replicas have it. Asked again, the script stores
+/// nothing twice.
+async fn ask(parts: &Parts, command: Cmd, commit: &Commit) -> Result<Value, StoreError> {
+    let replication = match &parts.replication {
+        Some(replication) if !commit.emitted.is_empty() => replication,
+        _ => {
+            let request = Request::Command(&command);
+            return parts
+                .connections
+                .ask(OPERATION, request, Some(&COMMIT))
+                .await;
+        }
     };
     let mut attempts = Attempts::new(OPERATION, parts.patience);
     let mut first = None;
@@ -220,6 +221,38 @@ impl<'c> Emissions<'c> {
         Ok(())
     }
 
+    /// Finds the runs because of which the server refuses the whole call, as it does where the client
+    /// may not use a key.
+    async fn blame(&self, parts: &Parts, error: StoreError) -> CommitError {
+        let mut refused: Vec<(usize, AppendError)> = Vec::new();
+        for emitted in &self.appends {
+            if refused.last().is_some_and(|(run, _)| *run == emitted.run) {
+                continue;
+            }
+            let target = &self.targets[emitted.target];
+            let mut command = PROBE.call(target.key_count() + emitted.key_count(), 0, 512);
+            target.write_keys(&mut command);
+            emitted.write_keys(target, &mut command);
+            let request = Request::Command(&command);
+            match parts
+                .connections
+                .ask(OPERATION, request, Some(&PROBE))
+                .await
+            {
+                Ok(_) => {}
+                Err(error @ StoreError::Refused { .. }) => {
+                    refused.push((emitted.run, error.into()));
+                }
+                Err(error) => return error.into(),
+            }
+        }
+        if refused.is_empty() {
+            error.into()
+        } else {
+            CommitError::Refused { refused }
+        }
+    }
+
     /// Notes what a commit that was stored has shown of the categories.
     fn settle(&self, parts: &Parts) {
         for target in &self.targets {
@@ -245,6 +278,39 @@ impl<'c> Emissions<'c> {
     }
 }
 
+impl Target<'_> {
+    fn key_count(&self) -> usize {
+        1 + usize::from(self.opens)
+            + usize::from(self.assumed.is_some())
+            + usize::from(self.publishes)
+    }
+
+    fn write_keys(&self, command: &mut Cmd) {
+        command.write_arg(self.keys.feed().as_bytes());
+        if self.opens {
+            command.write_arg(self.keys.format().as_bytes());
+        }
+        if let Some(assumed) = &self.assumed {
+            command.write_arg(assumed.as_bytes());
+        }
+        if self.publishes {
+            command.write_arg(self.keys.published().as_bytes());
+        }
+    }
+}
+
+impl Emitted<'_> {
+    fn key_count(&self) -> usize {
+        usize::from(self.aggregate.is_some())
+    }
+
+    fn write_keys(&self, target: &Target<'_>, command: &mut Cmd) {
+        if let Some((aggregate, _)) = &self.aggregate {
+            target.keys.write_history(command, aggregate);
+        }
+    }
+}
+
 /// The call of the script: what its keys and arguments are, it says itself.
 fn encode(
     parts: &Parts,
@@ -257,16 +323,9 @@ fn encode(
     let group = keys.group(&lease.group);
     let waits = parts.replication.is_some() && !commit.emitted.is_empty();
 
-    let of_targets = emissions.targets.iter().map(|target| {
-        1 + usize::from(target.opens)
-            + usize::from(target.assumed.is_some())
-            + usize::from(target.publishes)
-    });
-    let histories = emissions
-        .appends
-        .iter()
-        .filter(|emitted| emitted.aggregate.is_some());
-    let key_count = 5 + of_targets.sum::<usize>() + histories.count();
+    let of_targets = emissions.targets.iter().map(Target::key_count);
+    let of_appends = emissions.appends.iter().map(Emitted::key_count);
+    let key_count = 5 + of_targets.sum::<usize>() + of_appends.sum::<usize>();
     let letter_count = commit.parked.len() + commit.retried.len() + commit.resolved.len();
     let event_count: usize = emissions
         .appends
@@ -287,22 +346,10 @@ fn encode(
         command.write_arg(key.as_bytes());
     }
     for target in &emissions.targets {
-        command.write_arg(target.keys.feed().as_bytes());
-        if target.opens {
-            command.write_arg(target.keys.format().as_bytes());
-        }
-        if let Some(assumed) = &target.assumed {
-            command.write_arg(assumed.as_bytes());
-        }
-        if target.publishes {
-            command.write_arg(target.keys.published().as_bytes());
-        }
+        target.write_keys(&mut command);
     }
     for emitted in &emissions.appends {
-        if let Some((aggregate, _)) = &emitted.aggregate {
-            let keys = &emissions.targets[emitted.target].keys;
-            keys.write_history(&mut command, aggregate);
-        }
+        emitted.write_keys(&emissions.targets[emitted.target], &mut command);
     }
 
     command.write_arg(lease.instance.as_bytes());

@@ -36,6 +36,10 @@ pub(crate) static RELEASE: LazyLock<Script> =
 pub(crate) static COMMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/commit.lua")));
 
+/// Tells whether the client may use some keys: see the script.
+pub(crate) static PROBE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/probe.lua")));
+
 /// Reads dead letters in their order: see the script.
 pub(crate) static LIST: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/list.lua")));

@@ -119,9 +119,13 @@ for n = 1, target_count do
             end
         end
         if string.find(target_flags, 'o', 1, true) then
-            local count = redis.call('GET', KEYS[at_key])
+            local count = redis.pcall('GET', KEYS[at_key])
             at_key = at_key + 1
-            if count and count ~= '1' then return {PARTITIONS, n, tonumber(count)} end
+            if type(count) == 'table' then
+                target.reason, target.text = FAILED, count.err
+            elseif count and count ~= '1' then
+                return {PARTITIONS, n, tonumber(count)}
+            end
         end
         if string.find(target_flags, 'p', 1, true) then
             target.published = KEYS[at_key]

@@ -7,6 +7,7 @@
 )]
 
 mod append;
+mod commit;
 mod connect;
 mod faults;
 mod feed;
