@@ -7,12 +7,14 @@
 --       the history of the aggregate          if there is an aggregate
 --       the newer and the older known ids     if ids are remembered
 --       the format                            with the flag f or r
+--       the number of partitions              with the flag o
 --       the numbers of published events       with the flag p
 --
 -- ARGV  the version that is expected; -1: any, -2: any but 0
 --       how many ids are remembered at least; 0: none
 --       flags:
 --         f  first append of this client to this feed: see whether the client may write it
+--         o  the client takes it that the category has one partition: see whether it has
 --         p  publish each event that is stored
 --         r  the client waits for replicas, so that a repetition must write something
 --       the aggregate as JSON, up to its version; empty: none
@@ -31,9 +33,10 @@
 --   5 format      the format the feed has
 --   6 forbidden   the command that the client may not use
 --   7 taken       the id that an event of another aggregate has, or one of none
+--   8 partitions  the number that the category has
 
 local STORED, IN_PART, REPEATED, CONFLICT = 0, 1, 2, 3
-local UNREADABLE, FORMAT, FORBIDDEN, TAKEN = 4, 5, 6, 7
+local UNREADABLE, FORMAT, FORBIDDEN, TAKEN, PARTITIONS = 4, 5, 6, 7, 8
 local EXISTS = -2
 -- Known ids are kept for this long at least, in milliseconds.
 local DAY = 86400000
@@ -49,9 +52,10 @@ local head = ARGV[4]
 local aggregate = head ~= ''
 local windowed = remembered > 0
 local publish = false
-local first, waits = false, false
+local first, waits, assumed = false, false, false
 if flags ~= '' then
     first = string.find(flags, 'f', 1, true)
+    assumed = string.find(flags, 'o', 1, true)
     publish = string.find(flags, 'p', 1, true)
     waits = string.find(flags, 'r', 1, true)
 end
@@ -64,7 +68,7 @@ local count = (#ARGV - FIRST + 1) / step
 
 local feed = KEYS[1]
 local at_key = 2
-local history, newer, older, format_key, published
+local history, newer, older, format_key, partitions, published
 if aggregate then
     history = KEYS[at_key]
     at_key = at_key + 1
@@ -77,7 +81,16 @@ if first or waits then
     format_key = KEYS[at_key]
     at_key = at_key + 1
 end
+if assumed then
+    partitions = KEYS[at_key]
+    at_key = at_key + 1
+end
 if publish then published = KEYS[at_key] end
+
+if assumed then
+    local found = redis.call('GET', partitions)
+    if found and found ~= '1' then return {PARTITIONS, tonumber(found)} end
+end
 
 local unformatted = false
 if first then
