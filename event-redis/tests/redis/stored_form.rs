@@ -1,10 +1,11 @@
 //! The document of the stored form: its examples and tables are what the store writes and reads.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use event_core::{
-    AggregateId, Append, EventStore, Expected, FeedEntry, Metadata, NewEvent, Position,
-    RealtimePublisher,
+    Acquired, AggregateId, Append, Clock, Commit, DeadLetter, DeadLetterReason, EventStore,
+    Expected, FeedEntry, Groups, Metadata, NewEvent, Position, Progress, RealtimePublisher, Start,
 };
 use event_tests::RedisServer;
 
@@ -109,7 +110,10 @@ async fn the_command_of_another_program_writes_a_whole_event() {
         .collect();
     server.command(&words).unwrap();
     let store = store(&server).await;
-    let feed = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let feed = store
+        .read_feed(&sdlc().into(), Position::START, 10)
+        .await
+        .unwrap();
     let [FeedEntry::Event(event)] = &feed[..] else {
         panic!("{feed:?}");
     };
@@ -119,8 +123,6 @@ async fn the_command_of_another_program_writes_a_whole_event() {
 
 #[tokio::test]
 async fn the_keys_are_those_of_the_table() {
-    use event_core::Checkpoints;
-
     let server = server();
     let builder = crate::support::builder(&server).publish_on_commit(sdlc());
     let store = builder.connect().await.unwrap();
@@ -128,9 +130,46 @@ async fn the_keys_are_those_of_the_table() {
     let appended = store.append(&append).await.unwrap();
     let position = appended.position();
     store
-        .save_checkpoint("agents", &sdlc(), position)
+        .open("agents", &sdlc().into(), Start::Beginning)
         .await
         .unwrap();
+    store
+        .join("agents", "one", Duration::from_secs(10))
+        .await
+        .unwrap();
+    let acquired = store
+        .acquire("agents", &sdlc().into(), "one", Duration::from_secs(10))
+        .await
+        .unwrap();
+    let Acquired::Yes { lease, .. } = acquired else {
+        panic!("{acquired:?}");
+    };
+    let now = Clock::system().now();
+    let letter = DeadLetter {
+        position,
+        handler: "analyze".into(),
+        key: None,
+        event_type: None,
+        event_id: None,
+        reason: DeadLetterReason::Exhausted,
+        errors: vec!["no".into()],
+        attempts: 1,
+        first_failed_at: now,
+        last_failed_at: now,
+        redrive: false,
+    };
+    let commit = Commit {
+        number: 1,
+        progress: Progress {
+            checkpoint: position,
+            reached: position,
+            ..Progress::default()
+        },
+        finished: 1,
+        parked: vec![letter],
+        ..Commit::default()
+    };
+    store.commit(&lease, &commit).await.unwrap();
 
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
