@@ -61,7 +61,10 @@ struct Row {
     unit: &'static str,
     ceiling: f64,
     ratio: f64,
+    /// What is wanted is this program's business, not that of who reads the figures.
+    #[serde(skip)]
     reach: String,
+    #[serde(skip)]
     ok: bool,
 }
 

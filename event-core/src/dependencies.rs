@@ -1,7 +1,7 @@
 //! Dependencies: what handlers need, found by type.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aggregate::Aggregate;
@@ -11,7 +11,38 @@ use crate::repository::Repository;
 use crate::store::EventStore;
 
 /// A type that a handler may have as a field: any that can be cloned, and
-/// [`Repository`] of any aggregate.
+/// [`Repository`] of any aggregate. It is found by its type, so that two of one type need types of
+/// their own.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use event_core::prelude::*;
+///
+/// trait Analyzer: Send + Sync {}
+///
+/// struct Offline;
+/// impl Analyzer for Offline {}
+///
+/// #[event_handler]
+/// struct Repositories {
+///     analyzer: Arc<dyn Analyzer>,
+///     publisher: Publisher, // is always there
+/// }
+///
+/// #[event_handler(group = "code-review")]
+/// impl Repositories {
+///     #[on("github.push")]
+///     async fn push(&self, _: &RecordedEvent) {}
+/// }
+///
+/// let analyzer: Arc<dyn Analyzer> = Arc::new(Offline);
+/// let service = Service::builder("code-review")
+///     .store(MemoryStore::new())
+///     .provide(analyzer)
+///     .build()?;
+/// # Ok::<(), event_core::BuildError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a dependency of a handler",
     label = "cannot be handed to several handlers",
@@ -54,6 +85,8 @@ impl<A: Aggregate> Dependency for Repository<A> {
 #[derive(Default)]
 pub struct Dependencies {
     values: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    /// The names of their types, for hints.
+    names: BTreeSet<&'static str>,
     /// Each handler struct once, however many of its methods are handlers.
     instances: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
@@ -61,9 +94,22 @@ pub struct Dependencies {
 impl Dependencies {
     /// Adds a value; whether there was none of its type before.
     pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> bool {
+        self.names.insert(type_name::<T>());
         self.values
             .insert(TypeId::of::<T>(), Box::new(value))
             .is_none()
+    }
+
+    /// What was provided in place of the type of this name: the same in an `Arc`, or without one.
+    pub(crate) fn provided_instead(&self, name: &str) -> Option<&'static str> {
+        const ARC: &str = "alloc::sync::Arc<";
+        let bare = name
+            .strip_prefix(ARC)
+            .and_then(|rest| rest.strip_suffix('>'));
+        match bare {
+            Some(bare) => self.names.get(bare).copied(),
+            None => self.names.get(format!("{ARC}{name}>").as_str()).copied(),
+        }
     }
 
     /// The value of a type.
@@ -94,7 +140,28 @@ impl Dependencies {
     }
 }
 
-/// A struct that is made of its dependencies. `#[event_handler]` on a struct implements it.
+/// A struct that is made of its dependencies. `#[event_handler]` on a struct implements it; by hand it
+/// reads:
+///
+/// ```
+/// use event_core::{Dependencies, DependencyType, Dependent, MissingDependency, Publisher};
+///
+/// struct Repositories {
+///     publisher: Publisher,
+/// }
+///
+/// impl Dependent for Repositories {
+///     fn dependencies() -> Vec<DependencyType> {
+///         vec![DependencyType::of::<Publisher>()]
+///     }
+///
+///     fn resolve(dependencies: &Dependencies) -> Result<Self, MissingDependency> {
+///         Ok(Self {
+///             publisher: dependencies.get()?,
+///         })
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not made of dependencies",
     label = "its fields are not declared as dependencies",

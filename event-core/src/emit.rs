@@ -11,6 +11,25 @@ use crate::recorded::AggregateId;
 
 /// What can be published and what a handler may return: an event, `Option`, `Vec`, a tuple of
 /// these, [`To`] an aggregate, an [`Envelope`], or `()` for nothing.
+///
+/// ```
+/// use event_core::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { repository: String }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let service = Service::builder("importer").store(MemoryStore::new()).build()?;
+/// let push = |repository: &str| GithubPush { repository: repository.into() };
+///
+/// service.publish(push("octo/hello")).await?;
+/// service.publish(vec![push("octo/hello"), push("octo/world")]).await?;
+/// service.publish((push("octo/hello"), None::<GithubPush>)).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be published",
     label = "neither an event nor made of events",

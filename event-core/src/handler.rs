@@ -22,6 +22,33 @@ use crate::recorded::RecordedEvent;
 /// # Contract
 /// It is called at least once for each event, and for the events of one feed one after the other. It
 /// may be called again for the same event, after a crash for example.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use event_core::prelude::*;
+/// use event_core::{Emission, Handler, HandlerDefinition, HandlerError};
+///
+/// /// Writes every event of a feed to the log.
+/// struct Log;
+///
+/// #[async_trait]
+/// impl Handler for Log {
+///     async fn handle(
+///         &self,
+///         event: &RecordedEvent,
+///         context: &Context,
+///     ) -> Result<Vec<Emission>, HandlerError> {
+///         println!("{}: {} {}", context.group(), event.event_type(), event.payload());
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// let service = Service::builder("audit")
+///     .store(MemoryStore::new())
+///     .handler(HandlerDefinition::new("log", Log).on("github.*"))
+///     .build()?;
+/// # Ok::<(), event_core::BuildError>(())
+/// ```
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Reacts to an event; what it returns is published.

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -29,6 +28,29 @@ pub const DEFAULT_CAPACITY: usize = 1_024;
 
 /// Sends realtime events and listens to them. At most once: who does not listen misses them, and
 /// who listens too slowly is told how many were missed.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::{Codec, Realtime, RealtimeItem};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event("ai.response.chunk", realtime)]
+/// struct ResponseChunk { text: String }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let store = MemoryStore::new();
+/// let mut subscription = store.subscribe(&["ai.*".parse()?]).await?;
+///
+/// let chunk = Codec::default().encode(&ResponseChunk { text: "hel".into() })?;
+/// store.publish_realtime(&[chunk]).await?;
+///
+/// let Some(RealtimeItem::Event(event)) = subscription.next().await else { panic!() };
+/// assert_eq!(event.decode::<ResponseChunk>()?.text, "hel");
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Realtime: Send + Sync + 'static {
     /// Sends events to everybody who listens to their types now.
@@ -74,17 +96,65 @@ pub struct RealtimeSubscription {
 /// What the sending side and the receiving side of a subscription share.
 #[derive(Default)]
 struct Shared {
-    /// Messages without a sequence number that did not fit in the buffer: nobody else would count
-    /// them.
-    overflowed: AtomicU64,
+    /// How many messages without a sequence number did not fit in the buffer, by channel: nobody
+    /// else would count them.
+    overflowed: Mutex<HashMap<Box<str>, u64>>,
 }
+
+impl Shared {
+    fn note_overflow(&self, channel: Box<str>) {
+        let mut overflowed = self.overflowed();
+        if overflowed.len() < MAX_CHANNELS || overflowed.contains_key(&channel) {
+            *overflowed.entry(channel).or_default() += 1;
+        }
+    }
+
+    fn take_overflow(&self, channel: &str) -> u64 {
+        self.overflowed().remove(channel).unwrap_or_default()
+    }
+
+    fn overflowed(&self) -> MutexGuard<'_, HashMap<Box<str>, u64>> {
+        self.overflowed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// On a channel anybody may say anything, and on any number of channels: what overflows beyond so
+/// many goes uncounted.
+const MAX_CHANNELS: usize = 65_536;
 
 struct Arrival {
     channel: Box<str>,
     message: Message,
 }
 
-/// Brings everything that was sent before now into the buffer.
+/// Brings everything that was sent before now into the buffer. A store hands it to
+/// [`RealtimeSubscription::channel`].
+///
+/// ```
+/// use async_trait::async_trait;
+/// use event_core::{BoxError, Flush, RealtimeSubscription};
+///
+/// /// Where delivering is all there is to sending.
+/// struct Nothing;
+///
+/// #[async_trait]
+/// impl Flush for Nothing {
+///     async fn flush(&self) -> Result<(), BoxError> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let (sink, mut subscription) =
+///     RealtimeSubscription::channel(16, Box::new(Nothing), Box::new(()));
+/// sink.deliver("repository.updated", br#"{"payload":{}}"#);
+/// assert_eq!(subscription.drain().await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Flush: Send + Sync {
     /// Returns when it is there.
@@ -160,16 +230,18 @@ impl RealtimeSubscription {
     /// reported.
     fn take(&mut self, arrival: Arrival) -> Option<RealtimeItem> {
         let Arrival { channel, message } = arrival;
-        let overflowed = self.shared.overflowed.swap(0, Ordering::Relaxed);
-        let missed = match self.sequences.note(&channel, &message) {
-            Noted::Repeated => return None,
-            Noted::Missed(count) => count + overflowed,
+        let mut missed = self.shared.take_overflow(&channel);
+        let event = match self.sequences.note(&channel, &message) {
+            Noted::Repeated => None,
+            Noted::Missed(count) => {
+                missed += count;
+                Some(RealtimeItem::Event(message.event))
+            }
         };
-        let event = RealtimeItem::Event(message.event);
         if missed == 0 {
-            return Some(event);
+            return event;
         }
-        self.pending = Some(event);
+        self.pending = event;
         Some(RealtimeItem::Missed {
             channel: channel.into(),
             count: missed,
@@ -212,17 +284,17 @@ impl RealtimeSink {
     }
 
     fn offer(&self, channel: &str, message: Message) {
-        let counted = message.sequence.is_some();
+        let counted = message.numbering().is_some();
         let arrival = Arrival {
             channel: channel.into(),
             message,
         };
         // A message with a sequence number that is dropped here leaves a gap, which is counted
         // when the next one arrives.
-        if let Err(TrySendError::Full(_)) = self.items.try_send(arrival)
+        if let Err(TrySendError::Full(arrival)) = self.items.try_send(arrival)
             && !counted
         {
-            self.shared.overflowed.fetch_add(1, Ordering::Relaxed);
+            self.shared.note_overflow(arrival.channel);
         }
     }
 
@@ -251,7 +323,7 @@ const MAX_PUBLISHERS: usize = 65_536;
 
 impl Sequences {
     fn note(&mut self, channel: &str, message: &Message) -> Noted {
-        let (Some(publisher), Some(sequence)) = (&message.publisher, message.sequence) else {
+        let Some((publisher, sequence)) = message.numbering() else {
             return Noted::Missed(0);
         };
         if self.last.len() >= MAX_PUBLISHERS {
@@ -259,12 +331,12 @@ impl Sequences {
         }
         match self
             .last
-            .insert((publisher.clone(), channel.into()), sequence)
+            .insert((publisher.into(), channel.into()), sequence)
         {
             // The first message heard of a publisher: what came before was before listening.
             None => Noted::Missed(0),
             Some(last) if sequence <= last => {
-                self.last.insert((publisher.clone(), channel.into()), last);
+                self.last.insert((publisher.into(), channel.into()), last);
                 Noted::Repeated
             }
             Some(last) => Noted::Missed(sequence - last - 1),
@@ -294,6 +366,11 @@ struct MessageJson<'a> {
 const MESSAGE_KEYS: [&str; 4] = ["type", "payload", "publisher", "sequence"];
 
 impl Message {
+    /// Who numbers it, and its number.
+    fn numbering(&self) -> Option<(&str, u64)> {
+        Some((self.publisher.as_deref()?, self.sequence?))
+    }
+
     fn decode(channel: &str, json: &[u8]) -> Result<Self, CodecError> {
         let malformed = |error: serde_json::Error| {
             CodecError::malformed(format!("a message on `{channel}`: {error}"))
@@ -329,14 +406,14 @@ impl Message {
 #[derive(Debug)]
 pub struct RealtimePublisher {
     name: String,
-    sequences: std::sync::Mutex<HashMap<String, u64>>,
+    sequences: Mutex<HashMap<String, u64>>,
 }
 
 impl Default for RealtimePublisher {
     fn default() -> Self {
         Self {
             name: Uuid::now_v7().to_string(),
-            sequences: std::sync::Mutex::default(),
+            sequences: Mutex::default(),
         }
     }
 }
@@ -351,7 +428,7 @@ impl RealtimePublisher {
             let mut sequences = self
                 .sequences
                 .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                .unwrap_or_else(PoisonError::into_inner);
             match sequences.get_mut(event.event_type()) {
                 Some(sequence) => {
                     *sequence += 1;
@@ -364,12 +441,12 @@ impl RealtimePublisher {
             }
         };
         let head = encode_message_head(event, &self.name)?;
-        Ok(format!("{head}{sequence}}}"))
+        Ok(format!(r#"{head}","sequence":{sequence}}}"#))
     }
 }
 
-/// The message of an event up to its sequence number: who numbers it appends the number and a
-/// closing brace.
+/// The message of an event up to the name of its publisher, which is still open: who numbers it may
+/// append to the name, and then appends `","sequence":`, the number and a closing brace.
 ///
 /// # Errors
 /// As of [`entry::encode_metadata`](crate::codec::entry::encode_metadata).
@@ -400,7 +477,66 @@ pub fn encode_message_head(event: &NewEvent, publisher: &str) -> Result<String, 
         event_type: event.event_type().to_owned(),
         source,
     })?;
-    head.pop();
-    head.push_str(r#","sequence":"#);
+    // The closing brace, and the quotation mark behind the name.
+    head.truncate(head.len().saturating_sub(2));
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription(capacity: usize) -> (RealtimeSink, RealtimeSubscription) {
+        RealtimeSubscription::channel(capacity, Box::new(AlwaysFlushed), Box::new(()))
+    }
+
+    fn numbered(sequence: u64) -> String {
+        format!(r#"{{"payload":{sequence},"publisher":"p","sequence":{sequence}}}"#)
+    }
+
+    async fn told(subscription: &mut RealtimeSubscription) -> Vec<String> {
+        let items = subscription.drain().await.unwrap();
+        items
+            .into_iter()
+            .map(|item| match item {
+                RealtimeItem::Event(event) => {
+                    format!("{} {}", event.event_type(), event.payload())
+                }
+                RealtimeItem::Missed { channel, count } => format!("{channel} missed {count}"),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn what_overflows_is_charged_to_its_own_channel() {
+        let (sink, mut subscription) = subscription(1);
+        sink.deliver("a.x", br#"{"payload":1}"#);
+        for _ in 0..3 {
+            sink.deliver("b.y", br#"{"payload":2}"#);
+        }
+        sink.deliver("c.z", br#"{"payload":3}"#);
+        assert_eq!(told(&mut subscription).await, ["a.x 1"]);
+        sink.deliver("a.x", br#"{"payload":4}"#);
+        assert_eq!(told(&mut subscription).await, ["a.x 4"]);
+        sink.deliver("b.y", br#"{"payload":5}"#);
+        assert_eq!(told(&mut subscription).await, ["b.y missed 3", "b.y 5"]);
+        sink.deliver("c.z", br#"{"payload":6}"#);
+        assert_eq!(told(&mut subscription).await, ["c.z missed 1", "c.z 6"]);
+    }
+
+    #[tokio::test]
+    async fn a_repetition_does_not_hide_what_overflowed() {
+        let (sink, mut subscription) = subscription(1);
+        sink.deliver("a.x", numbered(1).as_bytes());
+        assert_eq!(told(&mut subscription).await, ["a.x 1"]);
+        sink.deliver("b.y", br#"{"payload":0}"#);
+        // Whoever gives no number is not counted by numbers, and neither is half a numbering.
+        sink.deliver("a.x", br#"{"payload":0}"#);
+        sink.deliver("a.x", br#"{"payload":0,"sequence":2}"#);
+        assert_eq!(told(&mut subscription).await, ["b.y 0"]);
+        sink.deliver("a.x", numbered(1).as_bytes());
+        assert_eq!(told(&mut subscription).await, ["a.x missed 2"]);
+        sink.deliver("a.x", numbered(2).as_bytes());
+        assert_eq!(told(&mut subscription).await, ["a.x 2"]);
+    }
 }

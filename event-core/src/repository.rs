@@ -1,5 +1,6 @@
 //! Repositories: aggregates loaded by replay, and commands executed on them.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -344,7 +345,7 @@ pub(crate) fn recorded(append: &Append, appended: &Appended) -> Vec<RecordedEven
 }
 
 /// A load or a command that failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum RepositoryError {
     /// The aggregate refuses the command.
     #[error("`{aggregate}` refuses: {reason}")]
@@ -385,6 +386,24 @@ pub enum RepositoryError {
     Read(ReadError),
 }
 
+/// As [`Display`](fmt::Display), with the sources: a `main` that returns an error, and a test that
+/// unwraps one, print this, and the sentence is for those who read it there.
+impl fmt::Debug for RepositoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = std::error::Error::source(self);
+        if let RepositoryError::Rejected { reason, .. } = self {
+            // It is in the sentence already.
+            source = reason.source();
+        }
+        while let Some(error) = source {
+            write!(f, "\n  because: {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 impl RepositoryError {
     /// The aggregate's own error, where it refused the command and `E` is that error's type.
     pub fn rejection<E: std::error::Error + 'static>(&self) -> Option<&E> {
@@ -392,5 +411,34 @@ impl RepositoryError {
             RepositoryError::Rejected { reason, .. } => reason.downcast_ref(),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Category;
+    use crate::store::StoreError;
+
+    fn aggregate() -> AggregateId {
+        AggregateId::new(Category::new("sdlc").unwrap(), "project", "gothic").unwrap()
+    }
+
+    #[test]
+    fn debug_is_the_sentence_and_its_sources() {
+        let rejected = RepositoryError::Rejected {
+            aggregate: aggregate(),
+            reason: "it is done".into(),
+        };
+        assert_eq!(format!("{rejected:?}"), rejected.to_string());
+
+        let refused = RepositoryError::from(AppendError::from(StoreError::Refused {
+            operation: "append",
+            source: "NOPERM no".into(),
+        }));
+        assert_eq!(
+            format!("{refused:?}"),
+            format!("{refused}\n  because: NOPERM no")
+        );
     }
 }

@@ -152,6 +152,30 @@ pub trait EventStore: Send + Sync + 'static {
 }
 
 /// Follows a feed. Made by [`EventStore::follow`].
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::{Append, Category, Codec};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push")]
+/// # struct GithubPush { repository: String }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let store = MemoryStore::new();
+/// let github = Category::new("github")?;
+/// let mut reader = store.follow(&github, Position::START).await?;
+///
+/// let push = Codec::default().encode(&GithubPush { repository: "octo/hello".into() })?;
+/// store.append(&Append::to_feed(github, vec![push])).await?;
+///
+/// for entry in reader.next_batch(100).await? {
+///     assert_eq!(entry.into_event()?.event_type(), "github.push");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait FeedReader: Send {
     /// The next entries of the feed, at least one and at most `limit`; waits for the first.
@@ -200,6 +224,18 @@ impl FeedEntry {
 
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
 /// the four traits has this one.
+///
+/// ```
+/// use event_core::prelude::*;
+/// use event_core::{Backend, BuildError};
+///
+/// /// The same service, whatever store it is given.
+/// fn service(store: impl Backend) -> Result<Service, BuildError> {
+///     Service::builder("repo-agent").store(store).build()
+/// }
+///
+/// assert!(service(MemoryStore::new()).is_ok());
+/// ```
 pub trait Backend: EventStore + Groups + DeadLetters + Realtime {}
 
 impl<T: EventStore + Groups + DeadLetters + Realtime> Backend for T {}

@@ -69,14 +69,16 @@ fn quoted(text: &str) -> String {
 }
 
 /// The name in the form that was probably meant: `Github.PullRequest` gives `github.pull_request`.
-/// A single word is given back, too, though it lacks its category.
+/// A category is one word, as it is mostly a name: `GitHub.Push` gives `github.push`. A single word
+/// is given back, too, though it lacks its category.
 fn corrected(text: &str) -> Option<String> {
     let mut name = String::new();
     let mut after_lower = false;
+    let has_category = text.contains(['/', ':', '.']);
     for c in text.chars() {
         match c {
             'A'..='Z' => {
-                if after_lower {
+                if after_lower && (!has_category || name.contains('.')) {
                     name.push('_');
                 }
                 name.push(c.to_ascii_lowercase());
@@ -188,6 +190,8 @@ mod tests {
     fn the_obvious_name_is_suggested() {
         for (text, name) in [
             ("Github.Push", "github.push"),
+            ("GitHub.Push", "github.push"),
+            ("GitHub.PullRequest", "github.pull_request"),
             ("sdlc.phaseChanged", "sdlc.phase_changed"),
             ("github.pull-request", "github.pull_request"),
             ("github::push", "github.push"),

@@ -32,6 +32,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 #[must_use = "nothing is connected before `connect` is called"]
 pub struct RedisStoreBuilder {
     url: String,
+    root_certificate: Option<Vec<u8>>,
     prefix: String,
     connections: usize,
     limits: Limits,
@@ -65,6 +66,7 @@ impl RedisStoreBuilder {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
+            root_certificate: None,
             prefix: String::new(),
             connections: 1,
             limits: Limits::default(),
@@ -85,6 +87,25 @@ impl RedisStoreBuilder {
     /// realtime events have no prefix.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Trusts a `rediss://` server by this certificate of an authority, in PEM, and not by those that
+    /// the machine trusts. For one more authority beside those, the machine's own settings are the
+    /// place; and the variable `SSL_CERT_FILE` names another file of certificates to trust.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = event_redis::RedisStore::builder("rediss://redis.internal:6380/")
+    ///     .root_certificate(std::fs::read("/etc/redis/ca.pem")?)
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificate = Some(pem.into());
         self
     }
 
@@ -158,13 +179,13 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     /// [`ConnectError`], within a few seconds.
-    pub async fn connect(self) -> Result<RedisStore, ConnectError> {
+    pub async fn connect(mut self) -> Result<RedisStore, ConnectError> {
         if self.prefix.contains(['{', '}']) {
             return Err(ConnectError::InvalidPrefix {
                 prefix: self.prefix,
             });
         }
-        let connector = Connector::new(&self.url)?;
+        let connector = Connector::new(&self.url, self.root_certificate.take())?;
         let mut connection = self.first_connection(&connector).await?;
         durability::check_version(&connector, &mut connection).await?;
         let weaknesses =

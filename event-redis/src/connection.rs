@@ -88,7 +88,7 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
+    pub(crate) fn new(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Self, ConnectError> {
         let info = parse(url)?;
         let address = match info.addr() {
             ConnectionAddr::Tcp(..) => format!("redis://{}", info.addr()),
@@ -102,7 +102,7 @@ impl Connector {
                 .clone()
                 .set_redis_settings(settings)
                 .set_tcp_settings(tcp);
-            Client::open(info).map_err(invalid_url)
+            open(info, root_certificate.clone())
         };
         Ok(Self {
             address: Address(address),
@@ -173,6 +173,30 @@ fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
         choose_cryptography();
     }
     url.into_connection_info().map_err(invalid_url)
+}
+
+fn open(info: ConnectionInfo, root_certificate: Option<Vec<u8>>) -> Result<Client, ConnectError> {
+    #[cfg(feature = "tls")]
+    if let Some(pem) = root_certificate {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject as _;
+
+        let invalid = |reason| ConnectError::InvalidCertificate { reason };
+        // The client takes a text without certificates for one that trusts nobody.
+        if CertificateDer::pem_slice_iter(&pem).next().is_none() {
+            return Err(invalid("there is none in the text".to_owned()));
+        }
+        let certificates = redis::TlsCertificates {
+            client_tls: None,
+            root_cert: Some(pem),
+        };
+        return Client::build_with_tls(info, certificates)
+            .map_err(|error| invalid(error.to_string()));
+    }
+    // Without the feature nobody can have given one.
+    #[cfg(not(feature = "tls"))]
+    drop(root_certificate);
+    Client::open(info).map_err(invalid_url)
 }
 
 /// The client leaves the cryptography open, and rustls panics where several are possible and none

@@ -9,7 +9,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::durability::Durability;
 
 /// A store that could not be connected to, or that may not be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ConnectError {
     /// The URL cannot be read.
     #[error(
@@ -26,6 +26,14 @@ pub enum ConnectError {
     WithoutTls {
         /// The address.
         address: String,
+    },
+    /// A certificate that cannot be used.
+    #[error(
+        "the root certificate cannot be used ({reason}); give it as PEM, and the URL as rediss://HOST:PORT"
+    )]
+    InvalidCertificate {
+        /// What is wrong with it.
+        reason: String,
     },
     /// A prefix of keys with braces.
     #[error(
@@ -85,7 +93,7 @@ pub enum ConnectError {
     },
     /// The server cannot keep what it is asked to keep.
     #[error(
-        "{address} cannot promise {durability}: {}; or accept that with `accept_weaker_durability()`",
+        "{address} cannot promise {durability}: {}; or accept that: call `accept_weaker_durability()` on the store's builder, `RedisStore::builder(…)`",
         List(weaknesses)
     )]
     TooWeak {
@@ -96,6 +104,20 @@ pub enum ConnectError {
         /// Everything that stands against it.
         weaknesses: Vec<Weakness>,
     },
+}
+
+/// As [`Display`](fmt::Display), with the sources: a `main` that returns an error, and a test that
+/// unwraps one, print this, and the sentence is for those who read it there.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            write!(f, "\n  because: {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// Why a server may lose what it has acknowledged, and the setting to change.
@@ -283,5 +305,27 @@ pub(crate) fn unavailable(
             Some(error) => boxed(error),
             None => "no connection could be made in this time".into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_the_sentence_and_its_sources() {
+        let error = ConnectError::Refused {
+            address: "redis://h".into(),
+            command: "PING",
+            source: "NOPERM no".into(),
+        };
+        assert_eq!(
+            format!("{error:?}"),
+            "redis://h refuses `PING`; see its answer\n  because: NOPERM no"
+        );
+        let error = ConnectError::InvalidPrefix {
+            prefix: "{a}".into(),
+        };
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 }

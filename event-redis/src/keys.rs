@@ -97,7 +97,7 @@ impl FeedKeys {
         }
     }
 
-    /// The stream. It also names the publisher of what is published on commit.
+    /// The stream. It also begins the name of the publisher of what is published on commit.
     pub(crate) fn feed(&self) -> &str {
         &self.feed
     }

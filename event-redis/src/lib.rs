@@ -34,7 +34,7 @@
 //! | `{events:<category>}:dead-order:<group>` | sorted set | their order |
 //! | `{events:<category>}:dead-raw:<group>` | hash | their entries as they lay in the feed |
 //! | `{events:<category>}:ids:0`, `…:ids:1` | hash | where the newest events lie, by event id |
-//! | `{events:<category>}:published` | hash | how many events were published on commit, by type |
+//! | `{events:<category>}:published` | hash | how many events were published on commit, by type; and the `incarnation` of who numbers them |
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
 //! | `{group:<group>}:members` | sorted set | the instances of a group, by when they expire |
 //! | `{group:<group>}:changes` | stream | wakes the instances of a group |

@@ -1,7 +1,7 @@
 //! Follows docs/tutorial to the letter: writes every file, runs every command, compares the output.
 //!
-//! In the text a fenced block `<language> file=PATH` is a file, `sh` is commands, and `text output`
-//! is what the last command prints.
+//! In the text a fenced block `<language> file=PATH` is a file, `sh` is commands, `text output` is what
+//! the last command prints, and `text report` what the tests say without the dependency.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,11 +13,16 @@ use event_tests::RedisServer;
 /// The URL that the text gives, and the tests replace by that of a server of their own.
 const REDIS_IN_TEXT: &str = "redis://127.0.0.1/";
 
+/// What the text takes away to show the report of what is missing, and where.
+const DEPENDENCY: &str = ".provide(RiskLimit(10))";
+const TESTS: &str = "tests/repo_agent.rs";
+
 #[derive(Debug, PartialEq)]
 enum Step {
     File { path: String, content: String },
     Commands(Vec<String>),
     Output(String),
+    Report(String),
 }
 
 fn steps(text: &str) -> Vec<Step> {
@@ -36,6 +41,8 @@ fn steps(text: &str) -> Vec<Step> {
             steps.push(Step::Commands(content.lines().map(str::to_owned).collect()));
         } else if info == "text output" {
             steps.push(Step::Output(content));
+        } else if info == "text report" {
+            steps.push(Step::Report(content));
         }
     }
     steps
@@ -64,6 +71,16 @@ impl Reader {
                 }
             }
             Step::Output(expected) => assert_eq!(self.output, expected),
+            Step::Report(expected) => {
+                let path = self.folder.join(TESTS);
+                let whole = std::fs::read_to_string(&path).unwrap();
+                let without = whole.replacen(DEPENDENCY, "", 1);
+                assert_ne!(without, whole);
+                std::fs::write(&path, without).unwrap();
+                let (succeeds, said) = self.try_to_run("cargo test");
+                assert!(!succeeds && said.contains(&expected), "{said}");
+                std::fs::write(path, whole).unwrap();
+            }
         }
     }
 
@@ -79,19 +96,22 @@ impl Reader {
             // The versions that this repository is tested with, so that nothing is fetched here.
             std::fs::copy(&self.lock, self.folder.join("Cargo.lock")).unwrap();
         }
-        let done = Command::new(program)
+        let (succeeds, said) = self.try_to_run(&line);
+        assert!(succeeds, "`{line}` failed:\n{said}");
+    }
+
+    /// Whether it ends well, and everything that it says.
+    fn try_to_run(&mut self, line: &str) -> (bool, String) {
+        let mut words = line.split_whitespace();
+        let done = Command::new(words.next().unwrap())
             .args(words)
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", &self.target)
             .output()
             .unwrap();
         self.output = String::from_utf8(done.stdout).unwrap();
-        assert!(
-            done.status.success(),
-            "`{line}` failed:\n{}{}",
-            self.output,
-            String::from_utf8_lossy(&done.stderr)
-        );
+        let errors = String::from_utf8_lossy(&done.stderr);
+        (done.status.success(), format!("{}{errors}", self.output))
     }
 }
 
@@ -103,6 +123,7 @@ fn the_tutorial_works_to_the_letter() {
     let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
     assert_eq!(count(|step| matches!(step, Step::File { .. })), 7);
     assert_eq!(count(|step| matches!(step, Step::Output(_))), 2);
+    assert_eq!(count(|step| matches!(step, Step::Report(_))), 1);
 
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(root, folder.path().join("event-sourcing")).unwrap();

@@ -23,6 +23,12 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             "warnings",
         ]))
     })?;
+    step("clippy, event-redis without features", || {
+        succeed(
+            cargo(["clippy", "-p", "event-redis", "--all-targets"])
+                .args(["--locked", "--", "-D", "warnings"]),
+        )
+    })?;
     step("docs", || {
         succeed(
             cargo(["doc", "--workspace", "--no-deps", "--all-features"])

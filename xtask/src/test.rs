@@ -10,15 +10,26 @@ use crate::redis_server;
 /// Runs `cargo test` over the workspace and ends with its exit code.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let server = redis_server::find_or_install()?;
-    let status = cargo(["test"])
-        // Cargo ignores `--package` beside it.
-        .args((!names_a_package(arguments)).then_some("--workspace"))
-        .args(["--all-features", "--locked"])
-        .args(arguments)
-        .env(redis_server::VARIABLE, server)
-        .status()
-        .context("cannot run cargo test; is Cargo on PATH?")?;
-    Ok(exit_code(status))
+    let test = |options: &[&str], arguments: &[String]| {
+        cargo(["test"])
+            .args(options)
+            .arg("--locked")
+            .args(arguments)
+            .env(redis_server::VARIABLE, &server)
+            .status()
+            .context("cannot run cargo test; is Cargo on PATH?")
+    };
+    if names_a_package(arguments) {
+        return Ok(exit_code(test(&["--all-features"], arguments)?));
+    }
+    // Cargo ignores `--package` beside `--workspace`.
+    let status = test(&["--workspace", "--all-features"], arguments)?;
+    if !status.success() || !arguments.is_empty() {
+        return Ok(exit_code(status));
+    }
+    // As it comes by default: what is refused without TLS, and how.
+    let by_default = ["-p", "event-redis", "--test", "redis", "connect"];
+    Ok(exit_code(test(&by_default, &[])?))
 }
 
 fn names_a_package(arguments: &[String]) -> bool {

@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::graph::{BuildError, Graph, Mistake};
+use super::graph::{BuildError, Graph, Mistake, Warning};
 use super::realtime_runner::RealtimeRunner;
 use super::{Inner, Service};
 use crate::aggregate::Aggregate;
@@ -18,7 +18,7 @@ use crate::failure::{Policy, Retry};
 use crate::handler::{HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
-use crate::store::{Backend, EventStore};
+use crate::store::{Backend, EventStore, MemoryStore};
 use crate::subscription::{CategoryHandlers, CircuitBreaker, RateLimit, Settings, Subscription};
 
 /// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
@@ -230,7 +230,8 @@ impl ServiceBuilder {
         self
     }
 
-    /// Checks everything and makes the service. Connects to nothing yet.
+    /// Checks everything and makes the service. Connects to nothing yet. What may be meant, but looks
+    /// as if it were not, is logged, and is among the [warnings](Service::warnings).
     ///
     /// # Errors
     /// [`BuildError`] with all mistakes there are.
@@ -240,35 +241,40 @@ impl ServiceBuilder {
         if self.discovery == Discovery::On {
             definitions.extend(HandlerRegistration::all());
         }
-        definitions.retain(|handler| handler.group.as_ref().is_none_or(|own| *own == group));
+        let mut other_groups = BTreeSet::new();
+        definitions.retain(|handler| match &handler.group {
+            Some(other) if *other != group => {
+                other_groups.insert(other.clone());
+                false
+            }
+            _ => true,
+        });
         // Equal names stay in the order of their files, so that reports are the same every time.
         definitions.sort_by(|a, b| (&a.name, a.location).cmp(&(&b.name, b.location)));
 
         let codec = Codec::new(self.clock.clone(), self.ids.clone()).with_source(&self.name);
         let mut mistakes = std::mem::take(&mut self.mistakes);
-        let publisher = self.backend.clone().map(|backend| {
-            let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
-            let store: Arc<dyn EventStore> = backend;
-            self.dependencies.insert(store);
-            self.dependencies.insert(codec.clone());
-            self.dependencies.insert(self.clock.clone());
-            self.dependencies.insert(publisher.clone());
-            publisher
+        let backend = self.backend.take().unwrap_or_else(|| {
+            mistakes.insert(0, Mistake::NoStore);
+            // So that everything else is checked as well.
+            Arc::new(MemoryStore::new())
         });
+        let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
+        let store: Arc<dyn EventStore> = backend.clone();
+        self.dependencies.insert(store);
+        self.dependencies.insert(codec.clone());
+        self.dependencies.insert(self.clock.clone());
+        self.dependencies.insert(publisher.clone());
 
         let graph = Graph {
             definitions: &definitions,
-            dependencies: publisher.is_some().then_some(&self.dependencies),
+            dependencies: &self.dependencies,
             aggregates: &self.aggregates,
             expected_handlers: self.expected_handlers.as_deref(),
             published_elsewhere: self.published_elsewhere.as_deref(),
         };
         let checked = graph.check();
         mistakes.extend(checked.mistakes);
-        let (Some(backend), Some(publisher)) = (self.backend, publisher) else {
-            mistakes.insert(0, Mistake::NoStore);
-            return Err(BuildError::new(self.name, mistakes));
-        };
         let mut routes = Vec::new();
         for definition in &definitions {
             // What is missing is among the mistakes already, with the handler's name.
@@ -294,7 +300,14 @@ impl ServiceBuilder {
         if !mistakes.is_empty() {
             return Err(BuildError::new(self.name, mistakes));
         }
-        for warning in &checked.warnings {
+        let mut warnings = checked.warnings;
+        if definitions.is_empty() && !other_groups.is_empty() {
+            warnings.push(Warning::NoHandlers {
+                group: group.clone(),
+                other_groups: other_groups.into_iter().collect(),
+            });
+        }
+        for warning in &warnings {
             tracing::warn!(service = self.name, %warning);
         }
 
@@ -373,7 +386,7 @@ impl ServiceBuilder {
                     .into_iter()
                     .map(|handler| handler.name)
                     .collect(),
-                warnings: checked.warnings,
+                warnings,
                 backend,
                 codec: codec.clone(),
                 publisher: publisher.clone(),

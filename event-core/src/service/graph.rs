@@ -13,8 +13,7 @@ use crate::publisher::AggregateEvents;
 pub(super) struct Graph<'a> {
     /// Sorted by name.
     pub(super) definitions: &'a [HandlerDefinition],
-    /// Unknown without a store.
-    pub(super) dependencies: Option<&'a Dependencies>,
+    pub(super) dependencies: &'a Dependencies,
     pub(super) aggregates: &'a AggregateEvents,
     pub(super) expected_handlers: Option<&'a [String]>,
     pub(super) published_elsewhere: Option<&'a [String]>,
@@ -93,14 +92,12 @@ impl Graph<'_> {
     }
 
     fn check_dependencies(&self, definition: &HandlerDefinition, mistakes: &mut Vec<Mistake>) {
-        let Some(dependencies) = self.dependencies else {
-            return;
-        };
         for dependency in &definition.dependencies {
-            if !dependency.is_provided(dependencies) {
+            if !dependency.is_provided(self.dependencies) {
                 mistakes.push(Mistake::MissingDependency {
                     handler: definition.name.clone(),
                     dependency: dependency.name(),
+                    provided_instead: self.dependencies.provided_instead(dependency.name()),
                 });
             }
         }
@@ -345,13 +342,16 @@ pub enum Mistake {
     NoStore,
     /// Nobody provides what a handler needs.
     #[error(
-        "`{handler}` needs `{dependency}`, which nobody provides; add `.provide(…)` with a value of this type"
+        "`{handler}` needs `{dependency}`, which nobody provides; {}",
+        remedy(*provided_instead)
     )]
     MissingDependency {
         /// The handler.
         handler: String,
         /// The type of the dependency.
         dependency: &'static str,
+        /// What is provided and was perhaps meant: the same type in an `Arc`, or without one.
+        provided_instead: Option<&'static str>,
     },
     /// Two dependencies of one type.
     #[error("`{dependency}` is provided twice; give one of them a type of its own")]
@@ -503,6 +503,15 @@ pub enum Mistake {
     },
 }
 
+fn remedy(provided_instead: Option<&str>) -> String {
+    match provided_instead {
+        None => "add `.provide(…)` with a value of this type".to_owned(),
+        Some(other) => {
+            format!("`{other}` is provided, which is another type: let one be as the other")
+        }
+    }
+}
+
 /// Something that is suspicious, but may be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -513,10 +522,26 @@ pub enum Warning {
         /// Their names, in the order of the cycle.
         handlers: Vec<String>,
     },
+    /// No handler runs here, and there are some that are of other groups.
+    #[error(
+        "no handler is of the group `{group}`, so none runs here; there are handlers of {}: name the service as one of these, or choose one with `.group(…)`",
+        quoted(other_groups)
+    )]
+    NoHandlers {
+        /// The group of the service: its name, unless another was chosen.
+        group: String,
+        /// The groups of the handlers that are there.
+        other_groups: Vec<String>,
+    },
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 /// Everything that is wrong with a service, in one report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildError {
     service: String,
     mistakes: Vec<Mistake>,
@@ -543,4 +568,24 @@ impl fmt::Display for BuildError {
     }
 }
 
+/// As [`Display`](fmt::Display): a `main` that returns an error, and a test that unwraps one, print
+/// this, and the report is for those who read it there.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use crate::{MemoryStore, Service};
+
+    #[test]
+    fn a_service_that_only_publishes_is_not_warned_of() {
+        // No handler is linked into this program.
+        let service = Service::builder("publisher").store(MemoryStore::new());
+        assert_eq!(service.build().unwrap().warnings(), []);
+    }
+}

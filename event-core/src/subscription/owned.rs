@@ -77,7 +77,7 @@ enum Unit {
         result: Result<Prepared, HandlerError>,
     },
     /// It was not, because the partition is given up.
-    Stopped { number: Number },
+    Stopped,
     /// A dead letter was fetched to be handled again; `None` where there is none any more.
     Fetched {
         number: Number,
@@ -394,6 +394,7 @@ impl Owned {
     /// Calls the handlers of a work, one after the other, until one has to wait.
     fn go_on(&mut self, number: Number) {
         loop {
+            let is_stopping = self.stopping.is_cancelled();
             let Some(work) = self.work(number) else {
                 return;
             };
@@ -407,13 +408,17 @@ impl Owned {
                 self.settle(number);
                 return;
             };
+            if is_stopping {
+                // What has not begun is left to the next owner.
+                work.next -= 1;
+                return;
+            }
             if self.must_follow(number, route, &event) {
                 continue;
             }
             let Some(work) = self.work(number) else {
                 return;
             };
-            work.is_running = true;
             let permit = match work.permit.take() {
                 Some(permit) => permit,
                 None => match self.shared.gate.try_enter() {
@@ -442,9 +447,6 @@ impl Owned {
                     });
                     return;
                 }
-            }
-            if self.failure.is_some() {
-                return;
             }
         }
     }
@@ -488,8 +490,10 @@ impl Owned {
                 shared.gate.enter().await
             };
             let permit = tokio::select! {
+                // Nothing begins once it is stopped, even if there is room now.
+                biased;
+                () = stopping.cancelled() => return Unit::Stopped,
                 permit = enter => permit,
-                () = stopping.cancelled() => return Unit::Stopped { number },
             };
             Unit::Called {
                 number,
@@ -511,11 +515,11 @@ impl Owned {
                 result,
             }) => {
                 self.called(number, route, round, permit, result);
-                if round == Round::First && !self.stopping.is_cancelled() {
+                if round == Round::First {
                     self.go_on(number);
                 }
             }
-            Ok(Unit::Stopped { .. }) => {}
+            Ok(Unit::Stopped) => {}
             Ok(Unit::Fetched { number, event }) => self.fetched(number, event),
             // Handlers' panics are caught where they are called; what is left is a task that was
             // cancelled with its runtime.
@@ -652,8 +656,7 @@ impl Owned {
             .waiting
             .tell(failure.event_id, Err(Arc::clone(&failure)));
         if let Some(work) = self.work(number) {
-            // Never settled: the event stays open for whoever runs next.
-            work.is_running = true;
+            work.is_left_open = true;
         }
         self.failure = Some(failure);
         self.stopping.cancel();
@@ -906,7 +909,7 @@ impl Owned {
                     }
                 }
                 if !pauses.pause(&stopping).await {
-                    return Unit::Stopped { number };
+                    return Unit::Stopped;
                 }
             }
         });

@@ -210,7 +210,8 @@ impl<'a> Runner<'a> {
             progress.clone(),
             subscription.settings.dead_letter_limit,
         ));
-        let stopping = CancellationToken::new();
+        // A stop reaches every partition at once.
+        let stopping = self.stopping.child_token();
         let changed = Arc::new(Notify::new());
         let (batches, receiver) = mpsc::channel(BATCHES);
         let owned = Owned::new(

@@ -34,6 +34,8 @@ pub(super) struct Work {
     /// What of it the next commits have to store.
     pub(super) uncommitted: usize,
     pub(super) is_finished: bool,
+    /// Whether it is to be handled by whoever owns the partition next.
+    pub(super) is_left_open: bool,
     /// What was emitted, where somebody waits for it.
     pub(super) emitted: Vec<RecordedEvent>,
     /// Why a handler gave up.
@@ -78,6 +80,7 @@ impl Work {
             done: Vec::new(),
             uncommitted: 0,
             is_finished: false,
+            is_left_open: false,
             emitted: Vec::new(),
             failure: None,
             redriven: None,
@@ -130,7 +133,10 @@ impl Settling for Work {
 
     fn is_settled(&self) -> bool {
         self.is_finished
-            || (self.next >= self.routes.len() && !self.is_running && self.retrying.is_empty())
+            || (self.next >= self.routes.len()
+                && !self.is_running
+                && !self.is_left_open
+                && self.retrying.is_empty())
     }
 
     fn is_finished(&self) -> bool {

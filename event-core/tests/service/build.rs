@@ -70,6 +70,8 @@ fn every_mistake_is_in_one_report() {
     ] {
         assert!(report.contains(part), "{part} is not in:\n{report}");
     }
+    // What a `main` that returns it prints.
+    assert_eq!(format!("{error:?}"), report);
 }
 
 #[test]
@@ -79,21 +81,87 @@ fn a_service_needs_a_store() {
 }
 
 #[test]
-fn what_is_always_there_need_not_be_provided() {
+fn a_dependency_in_an_arc_or_without_one_is_hinted_at() {
+    #[derive(Clone)]
+    struct Bare;
+
     #[event_handler]
-    struct Modest {
-        _store: Arc<dyn EventStore>,
-        _publisher: Publisher,
-        _clock: event_core::Clock,
-        _projects: Repository<crate::events::Project>,
+    struct Wrapped {
+        _in_an_arc: Arc<Bare>,
+        _bare: u32,
     }
 
-    #[event_handler(group = "modest")]
-    impl Modest {
+    #[event_handler(group = "wrapped")]
+    impl Wrapped {
         #[on("github.push")]
         async fn look(&self, _: GithubPush) {}
     }
 
+    let error = Service::builder("wrapped")
+        .store(MemoryStore::new())
+        .provide(Bare)
+        .provide(Arc::new(1_u32))
+        .build()
+        .unwrap_err();
+    let provided: Vec<_> = error
+        .mistakes()
+        .iter()
+        .map(|mistake| match mistake {
+            Mistake::MissingDependency {
+                provided_instead, ..
+            } => provided_instead.unwrap_or_default(),
+            _ => "",
+        })
+        .collect();
+    let [bare, "alloc::sync::Arc<u32>"] = provided[..] else {
+        panic!("{provided:?}");
+    };
+    assert!(bare.ends_with("::Bare"), "{bare}");
+    let report = error.to_string();
+    assert!(
+        report.contains(
+            "needs `u32`, which nobody provides; `alloc::sync::Arc<u32>` is provided, which is another type"
+        ),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_missing_store_hides_no_other_mistake() {
+    let found = mistakes(Service::builder("needy").handler(idle("nothing")));
+    assert!(
+        matches!(
+            &found[..],
+            [
+                Mistake::NoStore,
+                Mistake::MissingDependency { .. },
+                Mistake::MissingDependency { .. },
+                Mistake::ReactsToNothing { .. },
+            ]
+        ),
+        "{found:?}"
+    );
+    // What a store brings is not missing beside it.
+    let found = mistakes(Service::builder("modest"));
+    assert_eq!(found, [Mistake::NoStore]);
+}
+
+#[event_handler]
+struct Modest {
+    _store: Arc<dyn EventStore>,
+    _publisher: Publisher,
+    _clock: event_core::Clock,
+    _projects: Repository<crate::events::Project>,
+}
+
+#[event_handler(group = "modest")]
+impl Modest {
+    #[on("github.push")]
+    async fn look(&self, _: GithubPush) {}
+}
+
+#[test]
+fn what_is_always_there_need_not_be_provided() {
     let service = Service::builder("modest")
         .store(MemoryStore::new())
         .expect_handlers(["Modest::look"])
@@ -296,4 +364,34 @@ fn a_cycle_of_emits_is_a_warning() {
             handlers: vec!["analyze".into(), "back".into()]
         }]
     );
+}
+
+#[test]
+fn a_group_without_handlers_is_a_warning_where_others_have_some() {
+    let mistaken = Service::builder("needyy").store(MemoryStore::new());
+    let service = mistaken.build().unwrap();
+    let [warning @ Warning::NoHandlers { .. }] = service.warnings() else {
+        panic!("{:?}", service.warnings());
+    };
+    let said = warning.to_string();
+    for part in ["`needyy`", "`modest`", "`needy`", ".group(…)"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+
+    let by_hand = || {
+        builder("s")
+            .store(MemoryStore::new())
+            .handler(idle("theirs").on("a.b").group("elsewhere"))
+    };
+    assert_eq!(
+        by_hand().build().unwrap().warnings(),
+        [Warning::NoHandlers {
+            group: "s".into(),
+            other_groups: vec!["elsewhere".into()]
+        }]
+    );
+    let own = by_hand().handler(idle("mine").on("a.b")).build().unwrap();
+    assert_eq!(own.warnings(), []);
+    let none = builder("s").store(MemoryStore::new()).build().unwrap();
+    assert_eq!(none.warnings(), []);
 }

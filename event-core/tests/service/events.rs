@@ -86,7 +86,7 @@ pub(crate) fn builder(name: &str) -> ServiceBuilder {
         .retry(Retry {
             base: std::time::Duration::from_millis(1),
             max_delay: std::time::Duration::from_millis(5),
-            attempts: 3,
+            max: 3,
         })
 }
 

@@ -2,7 +2,10 @@
 
 use event_core::prelude::*;
 use event_core::testing::TestService;
-use event_core::{HandlerDefinition, PublishError, Published, ServiceError, Versions};
+use event_core::{
+    DeadLetterReason, DeadLetters, HandlerDefinition, HandlerError, PublishError, Published,
+    ServiceError, Versions,
+};
 
 use crate::events::{
     GithubPush, Project, ProjectEvent, PullRequest, RepositoryAnalyzed, Seen, analyzes, builder,
@@ -80,7 +83,7 @@ async fn correlation_and_causation_flow_by_themselves() {
         let category = event_core::Category::new(category).unwrap();
         for entry in test
             .store()
-            .read_feed(&category, Position::START, 10)
+            .read_feed(&category.into(), Position::START, 10)
             .await
             .unwrap()
         {
@@ -236,8 +239,23 @@ async fn foreign_entries_reach_handlers_and_broken_ones_stop_nothing() {
             ("payload", r#"{"repository":"y","commits":8}"#),
         ],
     );
-    assert_eq!(test.run_until_idle().await.unwrap().entries, 4);
+    // The one that the handler cannot read is reported; both are dead letters.
+    let error = test.run_until_idle().await.unwrap_err();
+    assert!(
+        matches!(&error, ServiceError::Handler(failure)
+            if matches!(failure.source, HandlerError::Unreadable(_))),
+        "{error}"
+    );
     assert_eq!(seen.all(), ["x:7", "y:8"]);
+    let letters = store
+        .list_dead_letters("s", &github.into(), None, 10)
+        .await
+        .unwrap();
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason).collect();
+    assert_eq!(
+        reasons,
+        [DeadLetterReason::Undecodable, DeadLetterReason::Unreadable]
+    );
 }
 
 #[tokio::test]

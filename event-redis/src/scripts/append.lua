@@ -20,7 +20,7 @@
 --       the aggregate as JSON, up to its version; empty: none
 --       for each event: id, type, payload, metadata,
 --         the element of the history from behind the position on     if there is an aggregate
---         the message up to its number                               with the flag p
+--         the message up to the name of its publisher                with the flag p
 --
 -- Replies with a status, and
 --   0 stored      the first version, then the position of each event; and then, if one was not
@@ -274,8 +274,26 @@ end
 
 if unformatted then redis.call('SET', format_key, '1') end
 
+-- Who numbers what is published: a name that no numbers were given under which may be given again.
+-- They are, where the hash was deleted or is that of another database, and where a server has come
+-- back or has taken over without the last numbers that were given out.
+local function current_incarnation()
+    -- A client that may not ask cannot tell one run of the server from another.
+    local info = redis.pcall('INFO', 'server')
+    local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+    local known = redis.pcall('HGET', published, 'incarnation')
+    if type(known) == 'string' and (not run or string.match(known, '%x+$') == run) then
+        return known
+    end
+    local time = redis.pcall('TIME')
+    local name = string.format('%s.%s-%s', time[1] or position, time[2] or '0', run or '0')
+    redis.pcall('HSET', published, 'incarnation', name)
+    return name
+end
+
 if publish then
     local failure
+    local incarnation = current_incarnation()
     for i = 1, count do
         if not (known and known[i]) then
             local at = FIRST + (i - 1) * step
@@ -284,7 +302,8 @@ if publish then
             local sent = number
             if type(number) == 'number' then
                 sent = redis.pcall('PUBLISH', channel,
-                    ARGV[at + message_at] .. string.format('%d', number) .. '}')
+                    ARGV[at + message_at] .. ':' .. incarnation
+                        .. string.format('","sequence":%d}', number))
             end
             if type(sent) == 'table' then failure = sent.err end
         end

@@ -17,4 +17,7 @@ mod history;
 mod partitions;
 mod reader;
 mod realtime;
+mod stored_form;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

@@ -308,8 +308,69 @@ async fn stored_events_are_published_when_they_are_stored() {
         .zip((1..=4).map(id))
         .collect();
     assert_eq!(received, expected);
-    let published = ["HGETALL", "{events:sdlc}:published"];
-    assert_eq!(server.command(&published).unwrap(), "sdlc.phase.changed\n4");
+    let published = ["HGET", "{events:sdlc}:published", "sdlc.phase.changed"];
+    assert_eq!(server.command(&published).unwrap(), "4");
+}
+
+/// The numbers of a subscription's events, where none may be missed.
+fn payloads(items: &[RealtimeItem]) -> Vec<&str> {
+    items
+        .iter()
+        .map(|item| match item {
+            RealtimeItem::Event(event) => event.payload(),
+            RealtimeItem::Missed { .. } => panic!("missed: {items:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn numbers_that_are_given_out_again_are_no_repetition() {
+    const PUBLISHED: &str = "{events:sdlc}:published";
+    let mut server = server();
+    let connect = || builder(&server).publish_on_commit(sdlc()).connect();
+    let store = connect().await.unwrap();
+    let listener = connect().await.unwrap();
+    let mut subscription = listen(&listener, &["sdlc.*"]).await;
+    let feed = |n| Append::to_feed(sdlc(), numbered(&[n]));
+
+    for n in 1..=3 {
+        store.append(&feed(n)).await.unwrap();
+    }
+    server.command(&["DEL", PUBLISHED]).unwrap();
+    store.append(&feed(4)).await.unwrap();
+    store.append(&feed(5)).await.unwrap();
+    let items = drain(&mut subscription).await;
+    assert_eq!(payloads(&items), ["1", "2", "3", "4", "5"]);
+
+    // A server that comes back with what it had some time ago.
+    let lost = ["HSET", PUBLISHED, "sdlc.phase.changed", "0"];
+    server.command(&lost).unwrap();
+    server.restart().unwrap();
+    until("a subscriber", || {
+        server.command(&["PUBSUB", "NUMPAT"]).unwrap() == "1"
+    })
+    .await;
+    store.append(&feed(6)).await.unwrap();
+    assert_eq!(payloads(&drain(&mut subscription).await), ["6"]);
+}
+
+#[tokio::test]
+async fn databases_of_one_server_number_apart() {
+    let server = server();
+    // Channels are shared by all databases, and keys are not.
+    let mut stores = Vec::new();
+    for database in [0, 3] {
+        let url = format!("{}{database}", server.url());
+        let builder = RedisStore::builder(url).publish_on_commit(sdlc());
+        stores.push(builder.connect().await.unwrap());
+    }
+    let mut subscription = listen(&stores[0], &["sdlc.*"]).await;
+    for n in 0..6 {
+        let append = Append::to_feed(sdlc(), numbered(&[n]));
+        stores[n as usize % 2].append(&append).await.unwrap();
+    }
+    let items = drain(&mut subscription).await;
+    assert_eq!(payloads(&items), ["0", "1", "2", "3", "4", "5"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,154 @@
+//! The document of the stored form: its examples and tables are what the store writes and reads.
+
+use std::collections::BTreeSet;
+
+use event_core::{
+    AggregateId, Append, EventStore, Expected, FeedEntry, Metadata, NewEvent, Position,
+    RealtimePublisher,
+};
+use event_tests::RedisServer;
+
+use crate::support::{event, id, project, sdlc, server, store};
+
+const DOCUMENT: &str = include_str!("../../../docs/reference/stored-form.md");
+
+/// What stands under a heading, up to the next of any level.
+fn section(heading: &str) -> &'static str {
+    let start = DOCUMENT.find(&format!("\n{heading}\n")).unwrap() + heading.len() + 2;
+    let text = &DOCUMENT[start..];
+    &text[..text.find("\n#").unwrap_or(text.len())]
+}
+
+/// The names in backticks in the first column of a section's table.
+fn names(heading: &str) -> Vec<&'static str> {
+    let rows = section(heading)
+        .lines()
+        .filter(|row| row.starts_with("| `"));
+    rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect()
+}
+
+/// The example in backticks that begins with some text.
+fn example(start: &str) -> &'static str {
+    let at = DOCUMENT.find(&format!("`{start}")).unwrap() + 1;
+    DOCUMENT[at..].split('`').next().unwrap()
+}
+
+/// The event of the example of a history's element.
+fn example_event() -> NewEvent {
+    let event_id = "0190b6c0-0000-7000-8000-000000000001".parse().unwrap();
+    let time = "2025-11-23T12:13:20.000123Z".parse().unwrap();
+    let payload = r#"{"from":"plan","to":"build"}"#;
+    NewEvent::from_parts("sdlc.phase.changed", payload, Metadata::new(event_id, time)).unwrap()
+}
+
+/// An event that says everything of itself.
+fn talkative() -> NewEvent {
+    let mut event = event("{}");
+    let metadata = event.metadata_mut();
+    metadata.causation_id = Some(id(1).to_string());
+    metadata.source = Some("tests".into());
+    metadata.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    metadata.key = Some("octo/hello".into());
+    event
+}
+
+async fn append_to(server: &RedisServer, aggregate: AggregateId, events: Vec<NewEvent>) {
+    let append = Append::to(aggregate, Expected::Any, events);
+    store(server).await.append(&append).await.unwrap();
+}
+
+fn keys_of(json: &str) -> BTreeSet<String> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap();
+    object.into_iter().map(|(key, _)| key).collect()
+}
+
+fn owned(names: Vec<&str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_example_of_a_history_is_what_is_written() {
+    let server = server();
+    let events = vec![event("{}"), example_event()];
+    append_to(&server, project("gothic"), events).await;
+    let history = ["LRANGE", "{events:sdlc}:history:project:gothic", "1", "1"];
+    let written = server.command(&history).unwrap();
+
+    let json = DOCUMENT.split("```json\n").nth(1).unwrap();
+    let documented = json.lines().next().unwrap();
+    let position = |element: &str| {
+        let values: Vec<serde_json::Value> = serde_json::from_str(element).unwrap();
+        values[5].as_str().unwrap().to_owned()
+    };
+    // Only the position is the server's own.
+    let expected = documented.replace(&position(documented), &position(&written));
+    assert_eq!(written, expected);
+}
+
+#[tokio::test]
+async fn an_entry_has_the_fields_of_the_table() {
+    let server = server();
+    let events = vec![event("{}"), event("{}"), talkative()];
+    append_to(&server, project("gothic"), events).await;
+    let newest = ["XREVRANGE", "events:sdlc", "+", "-", "COUNT", "1"];
+    let entry = server.command(&newest).unwrap();
+    let fields: Vec<&str> = entry.lines().skip(1).collect();
+    let written: Vec<&str> = fields.iter().step_by(2).copied().collect();
+    assert_eq!(written, names("## An entry of a feed"));
+    assert_eq!(fields[5], example(r#"{"type":"project""#));
+    assert_eq!(keys_of(fields[7]), owned(names("### Metadata")));
+}
+
+#[tokio::test]
+async fn the_command_of_another_program_writes_a_whole_event() {
+    let server = server();
+    let words: Vec<&str> = example("XADD")
+        .split(' ')
+        .map(|word| word.trim_matches('\''))
+        .collect();
+    server.command(&words).unwrap();
+    let store = store(&server).await;
+    let feed = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let [FeedEntry::Event(event)] = &feed[..] else {
+        panic!("{feed:?}");
+    };
+    assert_eq!(event.event_type(), "sdlc.phase.changed");
+    assert_eq!(event.payload(), r#"{"from":"plan","to":"build"}"#);
+}
+
+#[tokio::test]
+async fn the_keys_are_those_of_the_table() {
+    use event_core::Checkpoints;
+
+    let server = server();
+    let builder = crate::support::builder(&server).publish_on_commit(sdlc());
+    let store = builder.connect().await.unwrap();
+    let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]);
+    let appended = store.append(&append).await.unwrap();
+    let position = appended.position();
+    store
+        .save_checkpoint("agents", &sdlc(), position)
+        .await
+        .unwrap();
+
+    // One of the two with known ids is only there when the other has been full.
+    let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
+    let expected: BTreeSet<String> = documented
+        .map(|key| {
+            key.replace("<category>", "sdlc")
+                .replace("<type>:<id>", "project:gothic")
+                .replace("<group>", "agents")
+        })
+        .collect();
+    let keys = server.command(&["KEYS", "*"]).unwrap();
+    assert_eq!(owned(keys.lines().collect()), expected);
+}
+
+#[test]
+fn a_message_has_the_names_of_the_table() {
+    let message = RealtimePublisher::default().encode(&talkative()).unwrap();
+    let mut expected = owned(names("## A realtime message"));
+    expected.extend(owned(names("### Metadata")));
+    assert_eq!(keys_of(&message), expected);
+}
