@@ -33,7 +33,7 @@
 --         as JSON up to its version (empty: none), the number of events, and for each of them type,
 --         payload, metadata,
 --         id, the element of the history from behind the position on     if there is an aggregate
---         the message up to its number                                   with the flag p
+--         the message up to the name of its publisher                    with the flag p
 --
 -- Replies with a status, and
 --   0 stored      the number of dead letters; why an event was not published, or nothing; for each
@@ -272,6 +272,20 @@ if finished > 0 or checkpoint ~= known[4] then
     end
 end
 
+-- Who numbers what is published, as in append.lua.
+local function current_incarnation(published)
+    local info = redis.pcall('INFO', 'server')
+    local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+    local kept = redis.pcall('HGET', published, 'incarnation')
+    if type(kept) == 'string' and (not run or string.match(kept, '%x+$') == run) then
+        return kept
+    end
+    local time = redis.pcall('TIME')
+    local name = string.format('%s.%s-%s', time[1] or checkpoint, time[2] or '0', run or '0')
+    redis.pcall('HSET', published, 'incarnation', name)
+    return name
+end
+
 at = first_append
 for n = 1, append_count do
     local target, count = targets[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 3])
@@ -279,13 +293,15 @@ for n = 1, append_count do
     if history_of[n] then width = width + 2 end
     at = at + 4
     if target.published then
+        target.incarnation = target.incarnation or current_incarnation(target.published)
         for _ = 1, count do
             local channel = ARGV[at]
             local published = redis.pcall('HINCRBY', target.published, channel, 1)
             local sent = published
             if type(published) == 'number' then
                 sent = redis.pcall('PUBLISH', channel,
-                    ARGV[at + width - 1] .. string.format('%d', published) .. '}')
+                    ARGV[at + width - 1] .. ':' .. target.incarnation
+                        .. string.format('","sequence":%d}', published))
             end
             if type(sent) == 'table' then reply[3] = sent.err end
             at = at + width

@@ -9,7 +9,7 @@ use event_tests::RedisServer;
 use event_tests::redis_server::{Aof, Error, Listen};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::support::{event_as, id, numbered, project, sdlc, soon, to};
+use crate::support::{event_as, id, numbered, only, project, soon, to};
 
 /// How many ports are tried, each of which somebody else may be faster to take.
 const PORT_ATTEMPTS: usize = 20;
@@ -81,7 +81,7 @@ async fn a_tls_server_is_used_like_any_other() {
     let append = to("gothic", Expected::NoStream, numbered(&[1, 2]));
     soon("an append", store.append(&append)).await.unwrap();
     assert_eq!(server.command(&["XLEN", "events:sdlc"]).unwrap(), "2");
-    let feed = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let feed = store.read_feed(&only(), Position::START, 10).await.unwrap();
     assert!(
         matches!(&feed[..], [FeedEntry::Event(_), FeedEntry::Event(_)]),
         "{feed:?}"
