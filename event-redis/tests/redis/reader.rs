@@ -240,9 +240,6 @@ async fn who_may_not_unblock_connects_again() {
         let url = server.url().replace("redis://", "redis://app:x@");
         let store = RedisStore::connect(url).await.unwrap();
         append(&store, "b", 1..=1).await;
-        server
-            .command(&["XTRIM", "events:b", "MAXLEN", "1"])
-            .unwrap();
         let mut reader = store.group_reader("g").await.unwrap();
         change_the_wish(&mut *reader).await;
     }
