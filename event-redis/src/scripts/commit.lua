@@ -278,7 +278,9 @@ for n = 1, append_count do
     if history_of[n] then width = width + 2 end
     at = at + 4
     if target.published then
-        local incarnation = current_incarnation(target.published)
+        -- It takes an INFO, so it is asked for once.
+        target.incarnation = target.incarnation or current_incarnation(target.published)
+        local incarnation = target.incarnation
         for _ = 1, count do
             local why = publish_event(target.published, incarnation, ARGV[at], ARGV[at + width - 1])
             reply[3] = why or reply[3]
