@@ -210,6 +210,14 @@ impl FeedEntry {
         }
     }
 
+    /// The bytes of its payload, where it is an event.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            FeedEntry::Event(event) => event.payload().len(),
+            FeedEntry::Undecodable { .. } => 0,
+        }
+    }
+
     /// The event, or what is wrong with the entry.
     ///
     /// # Errors
