@@ -8,3 +8,5 @@ mod events;
 mod functions;
 #[path = "macros/methods.rs"]
 mod methods;
+#[path = "macros/policies.rs"]
+mod policies;
