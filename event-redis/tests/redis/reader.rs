@@ -8,7 +8,6 @@ use event_core::{
     StoreError, Wanted,
 };
 use event_redis::RedisStore;
-use event_tests::RedisServer;
 
 use crate::support::{builder, event_as, id, server, soon, store, until};
 
@@ -241,9 +240,6 @@ async fn who_may_not_unblock_connects_again() {
         let url = server.url().replace("redis://", "redis://app:x@");
         let store = RedisStore::connect(url).await.unwrap();
         append(&store, "b", 1..=1).await;
-        server
-            .command(&["XTRIM", "events:b", "MAXLEN", "1"])
-            .unwrap();
         let mut reader = store.group_reader("g").await.unwrap();
         change_the_wish(&mut *reader).await;
     }
