@@ -8,19 +8,19 @@ use event_tests::RedisServer;
 use event_tests::redis_server::Aof;
 use tokio::time::sleep;
 
+use crate::Plan;
 use crate::events::{BILLING, RECEIPTS};
 use crate::faults::{self, Count};
 use crate::feeds::{Progress, Reader};
 use crate::instances::{Common, Instance};
 use crate::load::Load;
 use crate::proxy::Proxy;
-use crate::verdict::{Verdict, judge};
-use crate::Plan;
+use crate::verdict::{Kind, Verdict, judge};
 
 /// How many workers each group has.
 const WORKERS: u32 = 3;
 
-/// So many violations are shown.
+/// So many violations are shown, of all kinds together.
 const SHOWN: usize = 20;
 
 /// Where nothing moves for so long, it is not going to.
@@ -30,7 +30,10 @@ const STUCK: Duration = Duration::from_secs(45);
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let seed = plan.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    println!("chaos: seed {seed}, things go wrong for {:?}", plan.duration());
+    println!(
+        "chaos: seed {seed}, things go wrong for {:?}",
+        plan.duration()
+    );
     let mut random = fastrand::Rng::with_seed(seed);
     let lease = Duration::from_millis(random.u64(1_000..=2_000));
     let schedule = faults::schedule(&plan, &mut random);
@@ -59,8 +62,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         }
     }
 
-    let count =
-        faults::happen(schedule, random, lease, &instances, &proxy, &mut server).await?;
+    let count = faults::happen(schedule, random, lease, &instances, &proxy, &mut server).await?;
     publishing.await??;
     let mut reader = Reader::connect(&server.url()).await?;
     wait(&mut reader, &instances).await?;
@@ -73,17 +75,22 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         ended.extend(instance.ended());
         match instance.end().await? {
             Some(status) if status.success() => {}
-            status => ended.push(format!("{instance} did not end as it was asked to: {status:?}")),
+            status => ended.push(format!(
+                "{instance} did not end as it was asked to: {status:?}"
+            )),
         }
     }
     let feeds = reader.feeds().await?;
     let progress = reader.progress().await?;
     let mut verdict = judge(load.customers(), &feeds, &progress);
     for ended in ended {
-        verdict.say(ended);
+        verdict.say(Kind::Other, ended);
     }
     if plan.keep_logs {
-        println!("chaos: the logs of the workers are in {}", logs.path().display());
+        println!(
+            "chaos: the logs of the workers are in {}",
+            logs.path().display()
+        );
     }
     Ok(tell(&verdict, seed, count, begun.elapsed()))
 }
@@ -117,11 +124,12 @@ fn tell(verdict: &Verdict, seed: u64, count: Count, took: Duration) -> ExitCode 
         audits,
         receipts,
     } = verdict;
-    for violation in violations.iter().take(SHOWN) {
-        println!("  {violation}");
-    }
-    if violations.len() > SHOWN {
-        println!("  and {} more", violations.len() - SHOWN);
+    let mut kinds = Vec::new();
+    for (kind, said) in violations {
+        kinds.push(format!("{} {kind}", said.len()));
+        for what in said.iter().take(SHOWN / violations.len()) {
+            println!("  {kind}: {what}");
+        }
     }
     let Count {
         kills,
@@ -131,10 +139,10 @@ fn tell(verdict: &Verdict, seed: u64, count: Count, took: Duration) -> ExitCode 
         cuts,
         lost_replies,
     } = count;
-    let (word, code) = match violations.len() {
-        0 => ("no violation".to_owned(), ExitCode::SUCCESS),
-        1 => ("1 violation".to_owned(), ExitCode::FAILURE),
-        several => (format!("{several} violations"), ExitCode::FAILURE),
+    let (word, code) = if kinds.is_empty() {
+        ("no violation".to_owned(), ExitCode::SUCCESS)
+    } else {
+        (format!("VIOLATED: {}", kinds.join(", ")), ExitCode::FAILURE)
     };
     println!(
         "chaos: seed {seed}: {word}; {orders} orders, {invoices} invoices, {audits} audits, \

@@ -1,6 +1,7 @@
 //! What is wrong with what lies in the feeds.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,10 +12,32 @@ use crate::events::{
 };
 use crate::feeds::{Entry, Feed, Progress};
 
-/// What lies in the feeds, by what it belongs to.
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Missing,
+    Doubled,
+    OutOfOrder,
+    Behind,
+    Other,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Missing => "missing",
+            Kind::Doubled => "doubled",
+            Kind::OutOfOrder => "out of order",
+            Kind::Behind => "behind",
+            Kind::Other => "other",
+        })
+    }
+}
+
+/// What is wrong, and how much there was to look at.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    pub(crate) violations: Vec<String>,
+    pub(crate) violations: BTreeMap<Kind, Vec<String>>,
     pub(crate) orders: usize,
     pub(crate) invoices: usize,
     pub(crate) audits: usize,
@@ -75,8 +98,14 @@ pub(crate) fn judge(
             match entry.event_type.as_str() {
                 "order.placed" if verdict.payload::<OrderPlaced>(feed, entry).is_some() => {
                     verdict.orders += 1;
-                    if orders.insert(order.clone(), entry.event_id.clone()).is_some() {
-                        verdict.say(format!("{} is in its feed twice", name(&order)));
+                    if orders
+                        .insert(order.clone(), entry.event_id.clone())
+                        .is_some()
+                    {
+                        verdict.say(
+                            Kind::Doubled,
+                            format!("{} is in its feed twice", name(&order)),
+                        );
                     }
                 }
                 "invoice.issued" => {
@@ -105,7 +134,7 @@ pub(crate) fn judge(
                         receipts.add(feed, entry, order, event.invoice, event.part);
                     }
                 }
-                other => verdict.say(format!("{} has a {other}", feed.key)),
+                other => verdict.say(Kind::Other, format!("{} has a {other}", feed.key)),
             }
         }
         verdict.order_in(feed);
@@ -115,16 +144,23 @@ pub(crate) fn judge(
         for number in 1..=count {
             let order = (customer.clone(), number);
             let Some(id) = orders.get(&order) else {
-                verdict.say(format!("{} was published, and is not in its feed", name(&order)));
+                verdict.say(
+                    Kind::Missing,
+                    format!("{} was published, and is not in its feed", name(&order)),
+                );
                 continue;
             };
             let bill = bill_of(number);
             let emitted = bills.of.remove(&(order.clone(), 0)).unwrap_or_default();
-            verdict.run("bill", &name(&order), id, &emitted, |count| bill.allows(count));
+            verdict.run("bill", &name(&order), id, &emitted, |count| {
+                bill.allows(count)
+            });
             verdict.audit(&order, bill, &emitted);
             let emitted = tallies.of.remove(&(order.clone(), 0)).unwrap_or_default();
             let expected = usize::from(is_tallied(number));
-            verdict.run("tally", &name(&order), id, &emitted, |count| count == expected);
+            verdict.run("tally", &name(&order), id, &emitted, |count| {
+                count == expected
+            });
         }
     }
     for ((order, invoice), id) in &invoices {
@@ -136,11 +172,14 @@ pub(crate) fn judge(
     for (handler, runs) in [("bill", bills), ("tally", tallies), ("receive", receipts)] {
         for ((order, _), emitted) in runs.of {
             let places: Vec<_> = emitted.into_iter().map(|one| one.place).collect();
-            verdict.say(format!(
-                "`{handler}` has emitted for {}, which there is not: {}",
-                name(&order),
-                places.join(", ")
-            ));
+            verdict.say(
+                Kind::Other,
+                format!(
+                    "`{handler}` has emitted for {}, which there is not: {}",
+                    name(&order),
+                    places.join(", ")
+                ),
+            );
         }
     }
     for progress in progress {
@@ -154,15 +193,18 @@ fn name((customer, number): &Order) -> String {
 }
 
 impl Verdict {
-    pub(crate) fn say(&mut self, what: String) {
-        self.violations.push(what);
+    pub(crate) fn say(&mut self, kind: Kind, what: String) {
+        self.violations.entry(kind).or_default().push(what);
     }
 
     fn payload<T: DeserializeOwned>(&mut self, feed: &Feed, entry: &Entry) -> Option<T> {
         match serde_json::from_str(&entry.payload) {
             Ok(payload) => Some(payload),
             Err(error) => {
-                self.say(format!("{} {}: {error}", feed.key, entry.position));
+                self.say(
+                    Kind::Other,
+                    format!("{} {}: {error}", feed.key, entry.position),
+                );
                 None
             }
         }
@@ -183,7 +225,10 @@ impl Verdict {
         };
         let Some(first) = emitted.first() else {
             if !allows(0) {
-                self.say(format!("missing: `{handler}` has emitted nothing for {source}"));
+                self.say(
+                    Kind::Missing,
+                    format!("`{handler}` has emitted nothing for {source}"),
+                );
             }
             return;
         };
@@ -191,27 +236,41 @@ impl Verdict {
         ordinals.sort_unstable();
         let whole: Vec<_> = (0..first.part.of).collect();
         if emitted.iter().any(|one| one.part.run != first.part.run) {
-            self.say(format!(
-                "doubled: several runs of `{handler}` for {source} are stored: {}",
-                places()
-            ));
+            self.say(
+                Kind::Doubled,
+                format!(
+                    "several runs of `{handler}` for {source} are stored: {}",
+                    places()
+                ),
+            );
         } else if ordinals != whole {
-            self.say(format!(
+            let kind = if ordinals.len() < whole.len() {
+                Kind::Missing
+            } else {
+                Kind::Doubled
+            };
+            self.say(kind, format!(
                 "`{handler}` has emitted {} events for {source}, of which there are {ordinals:?}: {}",
                 first.part.of,
                 places()
             ));
         } else if !allows(emitted.len()) {
-            self.say(format!(
-                "`{handler}` has emitted too many or too few for {source}: {}",
-                places()
-            ));
+            self.say(
+                Kind::Other,
+                format!(
+                    "`{handler}` has emitted too many or too few for {source}: {}",
+                    places()
+                ),
+            );
         }
         if let Some(other) = emitted
             .iter()
             .find(|one| one.cause.as_deref() != Some(source_id))
         {
-            self.say(format!("{} names another cause than {source}", other.place));
+            self.say(
+                Kind::Other,
+                format!("{} names another cause than {source}", other.place),
+            );
         }
     }
 
@@ -223,10 +282,13 @@ impl Verdict {
             .filter(|one| one.place.starts_with("events:audit "))
             .count();
         if found != wanted && !emitted.is_empty() {
-            self.say(format!(
-                "{} has {found} notes in the audit instead of {wanted}",
-                name(order)
-            ));
+            self.say(
+                Kind::Other,
+                format!(
+                    "{} has {found} notes in the audit instead of {wanted}",
+                    name(order)
+                ),
+            );
         }
     }
 
@@ -253,10 +315,13 @@ impl Verdict {
             if let Some(before) = before
                 && before >= now
             {
-                self.say(format!(
-                    "out of order: {} of {}, {now:?} comes after {before:?} ({} {})",
-                    entry.event_type, place.customer, feed.key, entry.position
-                ));
+                self.say(
+                    Kind::OutOfOrder,
+                    format!(
+                        "{} of {}, {now:?} comes after {before:?} ({} {})",
+                        entry.event_type, place.customer, feed.key, entry.position
+                    ),
+                );
             }
         }
     }
@@ -273,15 +338,21 @@ impl Verdict {
             lag,
         } = progress;
         if !progress.is_at_head() {
-            self.say(format!(
+            self.say(Kind::Behind, format!(
                 "{group} is not at the head of {feed}, {head}: checkpoint {checkpoint}, reached {reached}, open {open}"
             ));
         }
         if *dead_letters > 0 {
-            self.say(format!("{group} has {dead_letters} dead letters in {feed}"));
+            self.say(
+                Kind::Behind,
+                format!("{group} has {dead_letters} dead letters in {feed}"),
+            );
         }
         if *lag != Some(0) {
-            self.say(format!("XINFO GROUPS says of {group} in {feed} a lag of {lag:?}"));
+            self.say(
+                Kind::Behind,
+                format!("XINFO GROUPS says of {group} in {feed} a lag of {lag:?}"),
+            );
         }
     }
 }
@@ -346,7 +417,12 @@ mod tests {
     }
 
     fn judged(feeds: &[Feed], progress: &[Progress]) -> Vec<String> {
-        judge([("c".to_owned(), 4)].into_iter(), feeds, progress).violations
+        let verdict = judge([("c".to_owned(), 4)].into_iter(), feeds, progress);
+        let said = verdict.violations.into_iter().flat_map(|(kind, said)| {
+            let with_kind = move |what| format!("{kind}: {what}");
+            said.into_iter().map(with_kind)
+        });
+        said.collect()
     }
 
     fn says(violations: &[String], what: &str) {
@@ -365,8 +441,8 @@ mod tests {
     fn whatever_is_missing_is_said() {
         for (feed, what) in [
             (0, "is not in its feed"),
-            (1, "missing: `bill` has emitted nothing"),
-            (3, "missing: `receive` has emitted nothing"),
+            (1, "`bill` has emitted nothing"),
+            (3, "`receive` has emitted nothing"),
         ] {
             let mut feeds = feeds();
             feeds[feed].entries.remove(0);
@@ -374,7 +450,7 @@ mod tests {
         }
         let mut feeds = feeds();
         let tallied = feeds[2].entries.remove(0);
-        says(&judged(&feeds, &[]), "missing: `tally`");
+        says(&judged(&feeds, &[]), "`tally`");
         feeds[2].entries = vec![tallied];
         says(&judged(&feeds, &[]), "of which there are [0]");
     }
@@ -391,7 +467,7 @@ mod tests {
         let mut again = feeds[1].entries[3].clone();
         again.payload = again.payload.replace("000004", "000009");
         feeds[1].entries.push(again);
-        says(&judged(&feeds, &[]), "doubled: several runs of `bill`");
+        says(&judged(&feeds, &[]), "several runs of `bill`");
     }
 
     #[test]
