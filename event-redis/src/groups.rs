@@ -207,7 +207,7 @@ fn is_other(
     let Some((position, fields)) = wire::first_entry(entries)? else {
         return Ok(false);
     };
-    let found = entry::decode(partition.category(), position, &fields);
+    let found = entry::decode(partition, position, &fields);
     Ok(found.map_or(true, |event| event.metadata().event_id != handled))
 }
 

@@ -460,7 +460,7 @@ impl Source {
             let (key, entries) = wire::stream(stream)?;
             match reads.find(|read| read.keys.feed().as_bytes() == key) {
                 Some(read) => {
-                    let entries = wire::feed_entries(read.partition.category(), entries)?;
+                    let entries = wire::feed_entries(&read.partition, entries)?;
                     let partition = read.partition.clone();
                     news.entries.push((partition, read.after, entries));
                 }

@@ -238,7 +238,7 @@ impl Feed {
         }
     }
 
-    fn read(&self, category: &Category, after: Position, limit: usize) -> Vec<FeedEntry> {
+    fn read(&self, partition: &Partition, after: Position, limit: usize) -> Vec<FeedEntry> {
         let start = self
             .entries
             .partition_point(|(position, _)| *position <= after);
@@ -246,7 +246,7 @@ impl Feed {
             .iter()
             .take(limit)
             .map(
-                |(position, fields)| match entry::decode(category, *position, fields) {
+                |(position, fields)| match entry::decode(partition, *position, fields) {
                     Ok(event) => FeedEntry::Event(event),
                     Err(error) => FeedEntry::Undecodable {
                         position: *position,
@@ -486,9 +486,10 @@ impl EventStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         let content = self.content();
-        Ok(content.feeds.get(partition).map_or_else(Vec::new, |feed| {
-            feed.read(partition.category(), after, limit)
-        }))
+        Ok(content
+            .feeds
+            .get(partition)
+            .map_or_else(Vec::new, |feed| feed.read(partition, after, limit)))
     }
 
     async fn follow(

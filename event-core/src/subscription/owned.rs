@@ -902,7 +902,7 @@ impl Owned {
                     }
                     Ok(Some(inspected)) => {
                         let fields = EntryFields::of(inspected.raw);
-                        let event = entry::decode(lease.partition.category(), id.position, &fields)
+                        let event = entry::decode(&lease.partition, id.position, &fields)
                             .map(Some)
                             .map_err(HandlerError::Unreadable);
                         return Unit::Fetched { number, event };

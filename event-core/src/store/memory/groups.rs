@@ -332,7 +332,7 @@ impl GroupReader for MemoryGroupReader {
                 let content = self.store.content();
                 for wish in wanted {
                     if let Some(feed) = content.feeds.get(&wish.partition) {
-                        let entries = feed.read(wish.partition.category(), wish.after, wish.limit);
+                        let entries = feed.read(&wish.partition, wish.after, wish.limit);
                         if !entries.is_empty() {
                             batch.entries.push((wish.partition.clone(), entries));
                         }
