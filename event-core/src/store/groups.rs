@@ -198,7 +198,7 @@ pub struct Commit {
     pub number: u64,
     /// How far it has come.
     pub progress: Progress,
-    /// How many entries were finished since the last commit.
+    /// How many entries this progress has as finished, and the last commit had not.
     pub finished: u64,
     /// What handlers emitted: for each run of a handler its events, by where they go. Stored
     /// whatever the version of an aggregate is.

@@ -302,6 +302,7 @@ impl Owned {
                 let lane = work.lane;
                 work.is_running = is_taken;
                 work.is_finished = !is_taken;
+                work.is_counted = !is_taken;
                 let number = self.window.push(work);
                 if is_taken {
                     self.enter_lane(lane, number);
@@ -810,6 +811,7 @@ impl Owned {
             return;
         };
         work.is_finished = true;
+        let is_new = work.count();
         let lane = work.lane;
         if !shared.waiting.is_empty()
             && let Some(event_id) = work.event_id()
@@ -824,7 +826,7 @@ impl Owned {
             self.drop_redriven(number);
         } else {
             self.leave_lane(lane);
-            self.gathered.finished += 1;
+            self.gathered.finished += u64::from(is_new);
             self.leave_behind();
         }
     }
@@ -1012,6 +1014,7 @@ impl Owned {
             return;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.finished += self.window.count_settled();
         let commit = Commit {
             number: self.commit_number,
             progress: self.window.progress(),
@@ -1176,6 +1179,10 @@ impl Owned {
             if let Some(work) = self.work(number) {
                 work.uncommitted = work.uncommitted.saturating_sub(1);
                 work.done.retain(|done| *done != route);
+                // It is not settled any more.
+                if number < REDRIVEN && std::mem::replace(&mut work.is_counted, false) {
+                    self.gathered.finished -= 1;
+                }
             }
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);

@@ -25,6 +25,8 @@ pub(super) trait Settling {
     fn is_finished(&self) -> bool;
     /// The handlers that are through, where not all are.
     fn done(&self) -> Vec<Arc<str>>;
+    /// Counts it as finished; `false` where it was counted before.
+    fn count(&mut self) -> bool;
 }
 
 /// Entries in the order of their partition.
@@ -81,6 +83,13 @@ impl<T: Settling> Window<T> {
             self.event_id = None;
         }
         (left, bytes)
+    }
+
+    /// How many entries [`progress`](Self::progress) takes for finished that were not counted yet.
+    /// With the commit that says so they are counted, or after a crash nobody would.
+    pub(super) fn count_settled(&mut self) -> u64 {
+        let settled = self.entries.iter_mut().filter(|entry| entry.is_settled());
+        settled.map(|entry| u64::from(entry.count())).sum()
     }
 
     /// How far the partition will be handled once the next commit is stored.
@@ -146,7 +155,7 @@ impl Progress {
 mod tests {
     use super::*;
 
-    struct Entry(u64, State);
+    struct Entry(u64, State, bool);
 
     #[derive(Clone, Copy, PartialEq)]
     enum State {
@@ -183,12 +192,16 @@ mod tests {
                 _ => Vec::new(),
             }
         }
+
+        fn count(&mut self) -> bool {
+            !std::mem::replace(&mut self.2, true)
+        }
     }
 
     fn window(states: &[State]) -> Window<Entry> {
         let mut window = Window::new(&Progress::default());
         for (number, state) in (1..).zip(states) {
-            window.push(Entry(number, *state));
+            window.push(Entry(number, *state, false));
         }
         window
     }
@@ -221,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_settled_is_counted_once() {
+        use State::{Finished, InPart, Open, Settled};
+        let mut window = window(&[Finished, Open, Settled, InPart]);
+        assert_eq!(window.count_settled(), 2);
+        window.get_mut(2).unwrap().1 = Finished;
+        window.get_mut(3).unwrap().1 = Settled;
+        assert_eq!(window.count_settled(), 1);
+    }
+
+    #[test]
     fn what_is_finished_is_left_behind() {
         use State::{Finished, Open, Settled};
         let mut window = window(&[Finished, Finished, Settled, Open, Finished]);
@@ -242,13 +265,13 @@ mod tests {
             open: Vec::new(),
         };
         let mut window = Window::new(&stored);
-        window.push(Entry(3, State::Open));
-        window.push(Entry(7, State::Open));
+        window.push(Entry(3, State::Open, false));
+        window.push(Entry(7, State::Open, false));
         assert_eq!(told(&window), (1, 9, vec![3, 7]));
         window.get_mut(0).unwrap().1 = State::Finished;
         window.advance();
         assert_eq!(told(&window), (3, 9, vec![7]));
-        window.push(Entry(12, State::Open));
+        window.push(Entry(12, State::Open, false));
         assert_eq!(told(&window), (3, 9, vec![7]));
         window.get_mut(1).unwrap().1 = State::Settled;
         assert_eq!(told(&window), (9, 9, vec![]));
