@@ -33,6 +33,10 @@
 //!         MemoryStore::new().with_limits(limits)
 //!     }
 //!
+//!     async fn partitioned(&self, category: &Category, count: u32) -> MemoryStore {
+//!         MemoryStore::new().partitions(category.clone(), count)
+//!     }
+//!
 //!     async fn append_foreign(
 //!         &self,
 //!         store: &MemoryStore,
@@ -52,8 +56,8 @@
 // A contract suite is test code: a broken rule is reported by a panic that names it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod bank;
-mod steps;
+pub(super) mod bank;
+pub(super) mod steps;
 
 pub mod append;
 pub mod repetition;
@@ -95,6 +99,17 @@ pub trait StoreHarness: Send + Sync + 'static {
         async { clone }
     }
 
+    /// A fresh and empty store in which the feed of `category` has `count` partitions.
+    fn partitioned(
+        &self,
+        category: &Category,
+        count: u32,
+    ) -> impl Future<Output = Self::Store> + Send;
+
+    /// By how much the rules of many events, rounds or groups have fewer of them. A store that
+    /// answers over a network may say more than 1, so that they end in time.
+    const LOAD_DIVISOR: usize = 1;
+
     /// Adds an entry to a feed as a program of another kind would: these fields in this order, not
     /// checked and not completed. Says where it lies.
     fn append_foreign(
@@ -128,7 +143,7 @@ pub async fn run_rule(rule: impl Future<Output = ()>) {
 #[macro_export]
 macro_rules! store_contract_tests {
     ($harness:expr $(,)?) => {
-        $crate::store_contract_tests! { @rules $harness;
+        $crate::store_contract_tests! { @rules store_contract, $harness;
             append {
                 any_is_accepted_at_0_1_and_3_events
                 any_is_accepted_three_times
@@ -272,7 +287,7 @@ macro_rules! store_contract_tests {
             }
         }
     };
-    (@rules $harness:expr; $($module:ident { $($rule:ident)* })*) => {
+    (@rules $suite:ident, $harness:expr; $($module:ident { $($rule:ident)* })*) => {
         $(
             mod $module {
                 // The harness may be named by an import of the module around this one.
@@ -284,7 +299,7 @@ macro_rules! store_contract_tests {
                     async fn $rule() {
                         let harness = $harness;
                         $crate::testing::store_contract::run_rule(
-                            $crate::testing::store_contract::$module::$rule(&harness),
+                            $crate::testing::$suite::$module::$rule(&harness),
                         )
                         .await;
                     }
@@ -300,7 +315,7 @@ mod tests {
     #[test]
     fn the_macro_names_every_rule() {
         let (list, _) = include_str!("store_contract.rs")
-            .split_once("(@rules $harness:expr; $(")
+            .split_once("(@rules $suite:ident, $harness:expr; $(")
             .unwrap();
         for (module, text) in [
             ("append", include_str!("store_contract/append.rs")),
