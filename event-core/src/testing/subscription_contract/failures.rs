@@ -279,7 +279,7 @@ pub async fn what_is_to_wait_is_not_tried_sooner<H: StoreHarness>(harness: &H) {
     let seen = Seen::new();
     let (failed_at, first) = watch::channel(None);
     let handler = flaky("flaky", &seen, move |event, attempt| {
-        if event.order != "late" || attempt > 1 {
+        if event.order != "late" || event.number > 1 || attempt > 1 {
             return None;
         }
         failed_at.send_replace(Some(Instant::now()));

@@ -127,9 +127,10 @@ pub async fn another_instance_goes_on_when_one_vanishes<H: StoreHarness>(harness
 pub async fn what_is_behind_an_open_event_is_not_handled_again<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let shop = Shop::on(&store);
-    let (seen, blocked) = (Seen::new(), Arc::new(Semaphore::new(0)));
-    let waits = || {
-        let (seen, by, blocked) = (seen.clone(), Arc::from("waits"), Arc::clone(&blocked));
+    let seen = Seen::new();
+    let waits = |permits| {
+        let blocked = Arc::new(Semaphore::new(permits));
+        let (seen, by) = (seen.clone(), Arc::from("waits"));
         HandlerDefinition::function("waits", move |event: Placed, _: Context| {
             let (seen, by, blocked) = (seen.clone(), Arc::clone(&by), Arc::clone(&blocked));
             async move {
@@ -141,14 +142,15 @@ pub async fn what_is_behind_an_open_event_is_not_handled_again<H: StoreHarness>(
         })
         .on("shop.order.placed")
     };
-    let builder = |name: &str| {
+    let builder = |name: &str, permits| {
         let builder = service(&store, "g").instance(name).lease(SHORT);
-        builder.handler(notes("at_once", &seen)).handler(waits())
+        let builder = builder.handler(notes("at_once", &seen));
+        builder.handler(waits(permits))
     };
     let slow = shop.publish(placed("slow", 1)).await;
     let rest: Vec<_> = (1..=40).map(|number| placed("quick", number)).collect();
     let rest = shop.publish(rest).await;
-    let one = Running::start(builder("one"));
+    let one = Running::start(builder("one", 0));
     seen.wait(81).await;
     let last = rest[39].position();
     eventually("what is behind the open event is committed", || async {
@@ -162,8 +164,7 @@ pub async fn what_is_behind_an_open_event_is_not_handled_again<H: StoreHarness>(
     assert_eq!(stored.open[0].position, slow[0].position());
     assert_eq!(&*stored.open[0].done, [Arc::from("at_once")]);
     one.vanish().await;
-    blocked.add_permits(1);
-    let two = Running::start(builder("two"));
+    let two = Running::start(builder("two", 1));
     seen.wait(82).await;
     shop.publish(placed("slow", 2)).await;
     seen.wait(84).await;
