@@ -9,10 +9,12 @@ use super::StoreHarness;
 use super::bank::deposit;
 use crate::codec::NewEvent;
 use crate::event::Category;
+use crate::handler::Start;
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent, Version};
 use crate::store::{
-    Append, AppendError, Appended, EventStore, Expected, FeedEntry, FeedReader, Limits, ReadError,
-    Versions,
+    Acquired, Append, AppendError, Appended, Commit, Committed, EventStore, Expected, FeedEntry,
+    FeedReader, Groups, Lease, Limits, Progress, ReadError, Versions,
 };
 
 /// How long something that must happen may take.
@@ -356,5 +358,98 @@ impl Chance {
         for _ in 0..self.below(12) {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// A lease, or the time of a member, that does not end while a rule runs.
+pub(in crate::testing) const LONG: Duration = Duration::from_secs(600);
+
+/// One that ends soon.
+pub(in crate::testing) const SHORT: Duration = Duration::from_millis(200);
+
+/// Opens a group for a partition.
+pub(in crate::testing) async fn open(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    start: Start,
+) -> Progress {
+    match store.open(group, partition, start).await {
+        Ok(progress) => progress,
+        Err(error) => panic!("`{group}` must be opened for `{partition}`: {error}"),
+    }
+}
+
+/// Acquires a partition that nobody owns.
+pub(in crate::testing) async fn acquire(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    instance: &str,
+    lease: Duration,
+) -> (Lease, Progress) {
+    match store.acquire(group, partition, instance, lease).await {
+        Ok(Acquired::Yes {
+            lease,
+            progress,
+            history_lost,
+        }) => {
+            assert!(!history_lost, "the feed of `{partition}` has lost nothing");
+            (lease, progress)
+        }
+        other => {
+            panic!("`{instance}` must get `{partition}`, which nobody owns, and got {other:?}")
+        }
+    }
+}
+
+/// Tries to acquire a partition that another owns; says for how long.
+pub(in crate::testing) async fn refused_acquire(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    instance: &str,
+) -> Duration {
+    match store.acquire(group, partition, instance, LONG).await {
+        Ok(Acquired::No { remaining }) => remaining,
+        other => panic!("`{instance}` must not get `{partition}`, and got {other:?}"),
+    }
+}
+
+/// Commits what must be accepted.
+pub(in crate::testing) async fn commit(
+    store: &impl Groups,
+    lease: &Lease,
+    commit: &Commit,
+) -> Committed {
+    match store.commit(lease, commit).await {
+        Ok(committed) => committed,
+        Err(error) => panic!("commit {} must be accepted: {error}", commit.number),
+    }
+}
+
+/// All entries of a partition as events.
+pub(in crate::testing) async fn partition_events(
+    store: &impl EventStore,
+    partition: &Partition,
+) -> Vec<RecordedEvent> {
+    match store
+        .read_feed(partition, Position::START, usize::MAX)
+        .await
+    {
+        Ok(entries) => {
+            assert_ordered(&entries, Position::START);
+            events(entries)
+        }
+        Err(error) => panic!("`{partition}` must be readable: {error}"),
+    }
+}
+
+/// Progress without anything open.
+pub(in crate::testing) fn up_to(position: Position) -> Progress {
+    Progress {
+        checkpoint: position,
+        reached: position,
+        ..Progress::default()
     }
 }
