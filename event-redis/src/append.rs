@@ -22,32 +22,61 @@ const EXISTS: &str = "-2";
 
 /// Stores all events of `append`, or none.
 pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, AppendError> {
-    let keys = parts.keys.of(append.target().category());
-    let command = encode(parts, &keys, append)?;
-    let reply = match &parts.replication {
-        None => {
-            parts
-                .connections
-                .ask(OPERATION, Request::Command(&command), Some(&APPEND))
-                .await?
-        }
-        Some(replication) => {
-            let (reply, reached) = replication.ask(OPERATION, command, &APPEND).await?;
-            let wanted = replication.wanted();
-            if reached < wanted && holds_events(&reply) {
-                return Err(AppendError::NotReplicated { wanted, reached });
+    let metadata = append.check(&parts.limits)?;
+    let category = append.target().category();
+    loop {
+        let settled = parts.keys.settled(category);
+        let partition = append.partition(settled.unwrap_or(1))?;
+        let keys = parts.keys.of(&partition);
+        let assumed = settled.is_none().then(|| parts.keys.partitions(category));
+        let command = encode(parts, &keys, assumed.as_deref(), append, &metadata)?;
+        let reply = match &parts.replication {
+            None => {
+                parts
+                    .connections
+                    .ask(OPERATION, Request::Command(&command), Some(&APPEND))
+                    .await?
             }
-            reply
+            Some(replication) => {
+                let (reply, reached) = replication.ask(OPERATION, command, &APPEND).await?;
+                let wanted = replication.wanted();
+                if reached < wanted && holds_events(&reply) {
+                    return Err(AppendError::NotReplicated { wanted, reached });
+                }
+                reply
+            }
+        };
+        match decode(&keys, append, reply)? {
+            Outcome::Appended(appended) => {
+                keys.set_opened();
+                if assumed.is_some() {
+                    parts.keys.settle(category, 1);
+                }
+                return Ok(appended);
+            }
+            // It is settled now, so that this happens once.
+            Outcome::Partitions(count) => parts.keys.settle(category, count),
         }
-    };
-    let appended = decode(&keys, append, reply)?;
-    keys.set_opened();
-    Ok(appended)
+    }
+}
+
+/// What the script replies with, where it does not refuse.
+enum Outcome {
+    Appended(Appended),
+    /// Nothing was stored: the category has so many partitions.
+    Partitions(u32),
 }
 
 /// The call of the script: what its keys and arguments are, it says itself.
-fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, AppendError> {
-    let metadata = append.check(&parts.limits)?;
+///
+/// `assumed` is the key of the number of partitions, where it is taken to be one.
+fn encode(
+    parts: &Parts,
+    keys: &FeedKeys,
+    assumed: Option<&str>,
+    append: &Append,
+    metadata: &[String],
+) -> Result<Cmd, AppendError> {
     let head = match append.target() {
         Target::Feed(_) => None,
         Target::Aggregate(aggregate) => Some((aggregate, entry::encode_aggregate_head(aggregate)?)),
@@ -61,12 +90,13 @@ fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, Append
         + usize::from(head.is_some())
         + if windowed { 2 } else { 0 }
         + usize::from(opens || waits)
+        + usize::from(assumed.is_some())
         + usize::from(publishes);
     let argument_count = 4 + append.events().len() * 6;
     let text_bytes: usize = append
         .events()
         .iter()
-        .zip(&metadata)
+        .zip(metadata)
         .map(|(event, metadata)| event.payload().len() + 2 * metadata.len() + 128)
         .sum();
     let mut command = APPEND.call(key_count, argument_count, 512 + text_bytes);
@@ -81,6 +111,9 @@ fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, Append
     }
     if opens || waits {
         command.write_arg(keys.format().as_bytes());
+    }
+    if let Some(assumed) = assumed {
+        command.write_arg(assumed.as_bytes());
     }
     if publishes {
         command.write_arg(keys.published().as_bytes());
@@ -97,18 +130,18 @@ fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, Append
     } else {
         command.write_arg(b"0");
     }
-    let mut flags = [0; 3];
-    let mut flag_count = 0;
-    for (flag, is_set) in [(b'f', opens), (b'p', publishes), (b'r', waits)] {
-        if is_set {
-            flags[flag_count] = flag;
-            flag_count += 1;
-        }
-    }
-    command.write_arg(&flags[..flag_count]);
+    write_flags(
+        &mut command,
+        [
+            (b'f', opens),
+            (b'o', assumed.is_some()),
+            (b'p', publishes),
+            (b'r', waits),
+        ],
+    );
     command.write_arg(head.as_ref().map_or(b"", |(_, head)| head.as_bytes()));
 
-    for (event, metadata) in append.events().iter().zip(&metadata) {
+    for (event, metadata) in append.events().iter().zip(metadata) {
         command.write_arg_fmt(event.metadata().event_id);
         command.write_arg(event.event_type().as_bytes());
         command.write_arg(event.payload().as_bytes());
@@ -121,6 +154,19 @@ fn encode(parts: &Parts, keys: &FeedKeys, append: &Append) -> Result<Cmd, Append
         }
     }
     Ok(command)
+}
+
+/// Adds the flags that are set.
+pub(crate) fn write_flags<const N: usize>(command: &mut Cmd, flags: [(u8, bool); N]) {
+    let mut text = [0; N];
+    let mut count = 0;
+    for (flag, is_set) in flags {
+        if is_set {
+            text[count] = flag;
+            count += 1;
+        }
+    }
+    command.write_arg(&text[..count]);
 }
 
 /// Whether the script has left events in the feed, now or before.
@@ -136,7 +182,7 @@ fn holds_events(reply: &Value) -> bool {
     }
 }
 
-fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, AppendError> {
+fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Outcome, AppendError> {
     let unreadable = |what| UnexpectedReply::form(COMMAND, what).refused(OPERATION);
     let values = wire::array(reply).map_err(unreadable)?;
     let (status, rest) = values.split_first().ok_or_else(|| unreadable("nothing"))?;
@@ -157,7 +203,12 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, Ap
             positions.and_then(|positions| wire::stored(positions, version, has_versions))
         }
         append_status::IN_PART => rest.iter().map(wire::place).collect(),
-        append_status::REPEATED => return repeated(append, rest),
+        append_status::REPEATED => return repeated(append, rest).map(Outcome::Appended),
+        append_status::PARTITIONS => {
+            let count = first().and_then(wire::count).map_err(unreadable)?;
+            let count = u32::try_from(count).map_err(|_| unreadable("too many partitions"))?;
+            return Ok(Outcome::Partitions(count));
+        }
         append_status::CONFLICT => {
             let actual = first().and_then(wire::count).map_err(unreadable)?;
             return match append.aggregate() {
@@ -169,26 +220,13 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, Ap
                 None => Err(unreadable("a conflict without an aggregate").into()),
             };
         }
-        append_status::UNREADABLE => {
-            let element = text().map_err(unreadable)?;
-            return Err(CodecError::Malformed {
-                reason: format!("a history ends with `{element}`"),
-            }
-            .into());
-        }
-        append_status::FORMAT => {
-            let feed = keys.feed().to_owned();
-            let format = text().map_err(unreadable)?;
-            return Err(UnexpectedReply::Format { feed, format }
-                .refused(OPERATION)
-                .into());
-        }
-        append_status::FORBIDDEN => {
-            let feed = keys.feed().to_owned();
-            let command = text().map_err(unreadable)?;
-            return Err(UnexpectedReply::Forbidden { feed, command }
-                .refused(OPERATION)
-                .into());
+        status @ (append_status::UNREADABLE | append_status::FORMAT | append_status::FORBIDDEN) => {
+            return Err(refusal(
+                OPERATION,
+                keys,
+                status,
+                text().map_err(unreadable)?,
+            ));
         }
         append_status::TAKEN => {
             let event_id = text().map_err(unreadable)?;
@@ -209,10 +247,41 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Appended, Ap
     };
     let events = events.map_err(unreadable)?;
     if events.len() == count {
-        Ok(Appended { events })
+        Ok(Outcome::Appended(Appended { events }))
     } else {
         Err(unreadable("another number of events").into())
     }
+}
+
+/// Why a script refuses to append to a feed, from its status and what it says about it.
+pub(crate) fn refusal(
+    operation: &'static str,
+    keys: &FeedKeys,
+    status: i64,
+    text: String,
+) -> AppendError {
+    let feed = || keys.feed().to_owned();
+    let reply = match status {
+        append_status::UNREADABLE => {
+            return CodecError::Malformed {
+                reason: format!("a history ends with `{text}`"),
+            }
+            .into();
+        }
+        append_status::FORMAT => UnexpectedReply::Format {
+            feed: feed(),
+            format: text,
+        },
+        append_status::FORBIDDEN => UnexpectedReply::Forbidden {
+            feed: feed(),
+            command: text,
+        },
+        _ => UnexpectedReply::Failed {
+            feed: feed(),
+            answer: text,
+        },
+    };
+    reply.refused(operation).into()
 }
 
 /// Where events lie whose elements the history has already.

@@ -1,6 +1,6 @@
 //! What can be chosen of a store, and connecting.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, sleep};
 
+use crate::commit::Checks;
 use crate::connection::{Connections, Connector, next_pause, pauses};
 use crate::durability::{self, Durability, Replication};
 use crate::error::{ConnectError, Remedy, boxed, is_denied, remedy};
 use crate::keys::Keys;
+use crate::partitions;
 use crate::realtime::Publishing;
 use crate::store::{Parts, RedisStore};
 
@@ -37,6 +39,8 @@ pub struct RedisStoreBuilder {
     durability: Durability,
     accepts_weaker: bool,
     patience: Duration,
+    partitions: BTreeMap<Category, u32>,
+    checks: Checks,
     publish_on_commit: HashSet<Category>,
     realtime_capacity: usize,
 }
@@ -51,6 +55,7 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("durability", &self.durability)
             .field("accepts_weaker", &self.accepts_weaker)
             .field("patience", &self.patience)
+            .field("partitions", &self.partitions)
             .field("publish_on_commit", &self.publish_on_commit)
             .field("realtime_capacity", &self.realtime_capacity)
             .finish_non_exhaustive()
@@ -68,6 +73,11 @@ impl RedisStoreBuilder {
             durability: Durability::default(),
             accepts_weaker: false,
             patience: PATIENCE,
+            partitions: BTreeMap::new(),
+            checks: Checks {
+                epoch: true,
+                number: true,
+            },
             publish_on_commit: HashSet::new(),
             realtime_capacity: DEFAULT_CAPACITY,
         }
@@ -130,6 +140,28 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Spreads the events of a category over so many partitions, which are handled side by side. It is
+    /// recorded when connecting, and never changes afterwards: a category that has events already
+    /// keeps the number it has.
+    pub fn partitions(mut self, category: Category, count: u32) -> Self {
+        self.partitions.insert(category, count.max(1));
+        self
+    }
+
+    /// Leaves a fault for tests that must find it: commits whatever the epoch of the lease is.
+    #[doc(hidden)]
+    pub fn without_epoch_check(mut self) -> Self {
+        self.checks.epoch = false;
+        self
+    }
+
+    /// Leaves a fault for tests that must find it: stores a commit that is repeated once more.
+    #[doc(hidden)]
+    pub fn without_commit_numbers(mut self) -> Self {
+        self.checks.number = false;
+        self
+    }
+
     /// Sends each event of a category by Pub/Sub, too, when it is stored.
     pub fn publish_on_commit(mut self, category: Category) -> Self {
         self.publish_on_commit.insert(category);
@@ -170,13 +202,32 @@ impl RedisStoreBuilder {
             tracing::warn!("accepted: {error}");
         }
 
+        let keys = Keys::new(self.prefix);
+        for (category, wanted) in self.partitions {
+            let found = partitions::record(&mut connection, &keys, &category, wanted)
+                .await
+                .map_err(|error| ConnectError::Refused {
+                    address: connector.address().to_string(),
+                    command: "EVALSHA partitions.lua",
+                    source: boxed(error),
+                })?;
+            if found != wanted {
+                return Err(ConnectError::Partitions {
+                    category,
+                    wanted,
+                    found,
+                });
+            }
+        }
+
         let wanted = self.durability.replicas();
         let connections = Connections::new(&connector, self.connections, self.patience);
         Ok(RedisStore::new(Parts {
-            keys: Keys::new(self.prefix),
+            keys,
             limits: self.limits,
             connections: Arc::new(connections),
             replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
+            checks: self.checks,
             publish_on_commit: self.publish_on_commit,
             publishing: Publishing::default(),
             realtime_capacity: self.realtime_capacity,

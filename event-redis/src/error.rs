@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use event_core::{BoxError, StoreError};
+use event_core::{BoxError, Category, StoreError};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::durability::Durability;
@@ -78,6 +78,18 @@ pub enum ConnectError {
         address: String,
         /// The server's name and version.
         found: String,
+    },
+    /// A category has another number of partitions than is asked for.
+    #[error(
+        "the feed of `{category}` has {found} partitions, and {wanted} are asked for; that never changes once it is settled, so ask for {found}, or use a category of another name"
+    )]
+    Partitions {
+        /// The category.
+        category: Category,
+        /// How many are asked for.
+        wanted: u32,
+        /// How many there are.
+        found: u32,
     },
     /// The server cannot keep what it is asked to keep.
     #[error(
@@ -187,9 +199,19 @@ pub(crate) enum UnexpectedReply {
     Format { feed: String, format: String },
     /// A permission is missing.
     #[error(
-        "the user may not use `{command}` on the keys of `{feed}`; allow it with `ACL SETUSER`, and then append again"
+        "the user may not use `{command}` on the keys of `{feed}`; allow it with `ACL SETUSER`, and then try again"
     )]
     Forbidden { feed: String, command: String },
+    /// The server's own answer to one of several writes.
+    #[error("the feed `{feed}` cannot be written: {answer}")]
+    Failed { feed: String, answer: String },
+    /// A dead letter that somebody else has written or changed.
+    #[error("the dead letter of `{feed}` that begins with `{beginning}` is not in the stored form")]
+    DeadLetter {
+        feed: String,
+        beginning: String,
+        source: serde_json::Error,
+    },
 }
 
 impl UnexpectedReply {

@@ -1,17 +1,21 @@
 //! Reading the history of an aggregate, in chunks.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use event_core::codec::history::HistoryEntry;
-use event_core::{AggregateId, CodecError, Direction, ReadError, StoreError, Version, Versions};
+use event_core::{
+    AggregateId, CodecError, Direction, Partition, ReadError, StoreError, Version, Versions,
+};
 use futures::future::maybe_done;
 use futures::poll;
 use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::UnexpectedReply;
+use crate::keys::FeedKeys;
 use crate::store::Parts;
-use crate::wire;
+use crate::{partitions, wire};
 
 const OPERATION: &str = "replay";
 
@@ -29,7 +33,12 @@ pub(crate) async fn replay(
     versions: &Versions,
     visit: &mut Visit<'_>,
 ) -> Result<(), ReadError> {
-    let history = History { parts, aggregate };
+    let count = partitions::count(parts, aggregate.category()).await?;
+    let history = History {
+        parts,
+        aggregate,
+        keys: parts.keys.of(&Partition::of_aggregate(aggregate, count)),
+    };
     let Some((low, high)) = versions.within(Version::MAX) else {
         return history.must_exist().await;
     };
@@ -68,6 +77,8 @@ pub(crate) async fn replay(
 struct History<'h> {
     parts: &'h Parts,
     aggregate: &'h AggregateId,
+    /// Those of the partition that it lies in.
+    keys: Arc<FeedKeys>,
 }
 
 impl History<'_> {
@@ -169,8 +180,7 @@ impl History<'_> {
     fn command(&self, name: &str) -> Cmd {
         let mut command = Cmd::with_capacity(4, 160);
         command.write_arg(name.as_bytes());
-        let keys = self.parts.keys.of(self.aggregate.category());
-        keys.write_history(&mut command, self.aggregate);
+        self.keys.write_history(&mut command, self.aggregate);
         command
     }
 

@@ -1,18 +1,21 @@
 //! Where everything lies.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use event_core::{AggregateId, Category};
+use event_core::{AggregateId, Category, DeadLetterId, Partition};
 use redis::{Cmd, RedisWrite};
 
 /// The keys of a store.
 #[derive(Debug)]
 pub(crate) struct Keys {
     prefix: String,
-    feeds: RwLock<HashMap<Category, Arc<FeedKeys>>>,
+    feeds: RwLock<HashMap<Partition, Arc<FeedKeys>>>,
+    /// How many partitions a category has, once that is settled.
+    counts: RwLock<HashMap<Category, u32>>,
 }
 
 impl Keys {
@@ -20,23 +23,51 @@ impl Keys {
         Self {
             prefix,
             feeds: RwLock::default(),
+            counts: RwLock::default(),
         }
     }
 
-    /// The keys of a category's feed, made once.
-    pub(crate) fn of(&self, category: &Category) -> Arc<FeedKeys> {
+    /// The keys of a partition, made once.
+    pub(crate) fn of(&self, partition: &Partition) -> Arc<FeedKeys> {
         let feeds = self.feeds.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(keys) = feeds.get(category) {
+        if let Some(keys) = feeds.get(partition) {
             return Arc::clone(keys);
         }
         drop(feeds);
-        let keys = Arc::new(FeedKeys::new(&self.prefix, category));
+        let keys = Arc::new(FeedKeys::new(&self.prefix, partition));
         let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(feeds.entry(category.clone()).or_insert(keys))
+        Arc::clone(feeds.entry(partition.clone()).or_insert(keys))
+    }
+
+    /// How many partitions a category has, where that is settled.
+    pub(crate) fn settled(&self, category: &Category) -> Option<u32> {
+        let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
+        counts.get(category).copied()
+    }
+
+    /// Notes how many partitions a category has for good.
+    pub(crate) fn settle(&self, category: &Category, count: u32) {
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        counts.insert(category.clone(), count);
+    }
+
+    /// How many partitions a category has. It lies with partition 0.
+    pub(crate) fn partitions(&self, category: &Category) -> String {
+        format!("{}partitions", self.of(&Partition::from(category)).braced)
+    }
+
+    /// The instances of a group.
+    pub(crate) fn members(&self, group: &str) -> String {
+        format!("{{{}group:{group}}}:members", self.prefix)
+    }
+
+    /// What has changed in a group.
+    pub(crate) fn changes(&self, group: &str) -> String {
+        format!("{{{}group:{group}}}:changes", self.prefix)
     }
 }
 
-/// The keys of one feed. All of them hash to one slot of a cluster, so that one script may touch
+/// The keys of one partition. All of them hash to one slot of a cluster, so that one script may touch
 /// them together: the braces make it the slot of the bare feed key.
 #[derive(Debug)]
 pub(crate) struct FeedKeys {
@@ -52,8 +83,8 @@ pub(crate) struct FeedKeys {
 }
 
 impl FeedKeys {
-    fn new(prefix: &str, category: &Category) -> Self {
-        let feed = format!("{prefix}events:{category}");
+    fn new(prefix: &str, partition: &Partition) -> Self {
+        let feed = format!("{prefix}events:{partition}");
         let braced = format!("{{{feed}}}:");
         Self {
             newer_ids: format!("{braced}ids:0"),
@@ -91,9 +122,15 @@ impl FeedKeys {
         &self.published
     }
 
-    /// How far a group has handled the feed.
-    pub(crate) fn checkpoint(&self, group: &str) -> String {
-        format!("{}checkpoint:{group}", self.braced)
+    /// What there is of a group.
+    pub(crate) fn group(&self, group: &str) -> GroupKeys {
+        let braced = &self.braced;
+        GroupKeys {
+            progress: format!("{braced}group:{group}"),
+            dead: format!("{braced}dead:{group}"),
+            dead_order: format!("{braced}dead-order:{group}"),
+            dead_raw: format!("{braced}dead-raw:{group}"),
+        }
     }
 
     /// Adds the key of an aggregate's history to a command.
@@ -120,27 +157,101 @@ impl FeedKeys {
     }
 }
 
+/// What there is of a group in one partition.
+#[derive(Debug)]
+pub(crate) struct GroupKeys {
+    /// How far the partition is handled, and who owns it.
+    pub(crate) progress: String,
+    /// The dead letters, by name.
+    pub(crate) dead: String,
+    /// Their order, in which each is called as [`Ordered`] writes it.
+    pub(crate) dead_order: String,
+    /// Their entries as they lay in the feed.
+    pub(crate) dead_raw: String,
+}
+
+/// Writes a dead letter's name so that the order of the texts is that of the letters.
+pub(crate) struct Ordered<'a>(pub(crate) &'a DeadLetterId);
+
+impl fmt::Display for Ordered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DeadLetterId { position, handler } = self.0;
+        let (milliseconds, sequence) = (position.milliseconds(), position.sequence());
+        write!(f, "{milliseconds:020}-{sequence:020}/{handler}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use event_core::Position;
+
     use super::*;
+
+    fn sdlc() -> Category {
+        Category::new("sdlc").unwrap()
+    }
 
     #[test]
     fn everything_of_a_feed_is_in_its_slot() {
-        let keys = Keys::new("app:".into()).of(&Category::new("sdlc").unwrap());
+        let keys = Keys::new("app:".into());
+        assert_eq!(keys.partitions(&sdlc()), "{app:events:sdlc}:partitions");
+        let keys = keys.of(&sdlc().into());
         assert_eq!(keys.feed(), "app:events:sdlc");
         assert_eq!(keys.newer_ids(), "{app:events:sdlc}:ids:0");
         assert_eq!(keys.older_ids(), "{app:events:sdlc}:ids:1");
         assert_eq!(keys.format(), "{app:events:sdlc}:format");
         assert_eq!(keys.published(), "{app:events:sdlc}:published");
-        assert_eq!(keys.checkpoint("g"), "{app:events:sdlc}:checkpoint:g");
+        let group = keys.group("g");
+        assert_eq!(group.progress, "{app:events:sdlc}:group:g");
+        assert_eq!(group.dead, "{app:events:sdlc}:dead:g");
+        assert_eq!(group.dead_order, "{app:events:sdlc}:dead-order:g");
+        assert_eq!(group.dead_raw, "{app:events:sdlc}:dead-raw:g");
 
         let mut command = Cmd::new();
-        let category = Category::new("sdlc").unwrap();
-        let aggregate = AggregateId::new(category, "project", "a}b:c").unwrap();
+        let aggregate = AggregateId::new(sdlc(), "project", "a}b:c").unwrap();
         keys.write_history(&mut command, &aggregate);
         let redis::Arg::Simple(key) = command.args_iter().next().unwrap() else {
             panic!("a cursor");
         };
         assert_eq!(key, b"{app:events:sdlc}:history:project:a}b:c");
+    }
+
+    #[test]
+    fn each_partition_is_a_feed_of_its_own() {
+        let keys = Keys::new("app:".into()).of(&Partition::new(sdlc(), 3));
+        assert_eq!(keys.feed(), "app:events:sdlc:3");
+        assert_eq!(keys.format(), "{app:events:sdlc:3}:format");
+    }
+
+    #[test]
+    fn everything_of_a_group_is_in_its_slot() {
+        let keys = Keys::new("app:".into());
+        assert_eq!(keys.members("g"), "{app:group:g}:members");
+        assert_eq!(keys.changes("g"), "{app:group:g}:changes");
+    }
+
+    #[test]
+    fn dead_letters_are_ordered_as_texts() {
+        let id = |ms, sequence, handler: &str| DeadLetterId {
+            position: Position::new(ms, sequence),
+            handler: handler.into(),
+        };
+        let ids = [
+            id(9, 10, "b"),
+            id(9, 2, "z"),
+            id(10, 0, "a"),
+            id(9, 10, "a"),
+            id(9, 10, ""),
+            id(u64::MAX, 0, "a"),
+        ];
+        let mut by_text = ids.clone();
+        by_text.sort_by_key(|id| Ordered(id).to_string());
+        let mut by_id = ids;
+        by_id.sort();
+        assert_eq!(by_text, by_id);
+        assert_eq!(
+            Ordered(&by_id[0]).to_string(),
+            "00000000000000000009-00000000000000000002/z"
+        );
     }
 }

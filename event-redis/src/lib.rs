@@ -16,8 +16,9 @@
 //! # }
 //! ```
 //!
-//! - [`RedisStore`] is an [`EventStore`](event_core::EventStore), remembers
-//!   [`Checkpoints`](event_core::Checkpoints) and sends [`Realtime`](event_core::Realtime) events
+//! - [`RedisStore`] is an [`EventStore`](event_core::EventStore), shares the work of
+//!   [`Groups`](event_core::Groups), keeps [`DeadLetters`](event_core::DeadLetters) and sends
+//!   [`Realtime`](event_core::Realtime) events
 //! - [`RedisStoreBuilder`]: what can be chosen
 //! - [`Durability`]: what the server must keep of what it has acknowledged
 //! - [`ConnectError`], [`Weakness`]: why a server is refused, and the setting to change
@@ -25,24 +26,36 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `events:<category>` | stream | the feed: all events of the category, whole, in order |
+//! | `events:<category>:<n>` | stream | partition n of the feed, from 1 on, where it has several |
+//! | `{events:<category>}:partitions` | string | how many partitions the feed has, where that was chosen |
 //! | `{events:<category>}:history:<type>:<id>` | list | the events of one aggregate, compact |
-//! | `{events:<category>}:checkpoint:<group>` | hash | `position`: up to where the group has handled the feed |
+//! | `{events:<category>}:group:<group>` | hash | how far a group has handled the partition, and who owns it |
+//! | `{events:<category>}:dead:<group>` | hash | the group's dead letters |
+//! | `{events:<category>}:dead-order:<group>` | sorted set | their order |
+//! | `{events:<category>}:dead-raw:<group>` | hash | their entries as they lay in the feed |
 //! | `{events:<category>}:ids:0`, `…:ids:1` | hash | where the newest events lie, by event id |
 //! | `{events:<category>}:published` | hash | how many events were published on commit, by type; and the `incarnation` of who numbers them |
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
+//! | `{group:<group>}:members` | sorted set | the instances of a group, by when they expire |
+//! | `{group:<group>}:changes` | stream | wakes the instances of a group |
 //!
-//! A prefix, where one is chosen, stands before `events`. Realtime events are published on the
+//! Of a further partition, its own feed stands between the braces. A prefix, where one is chosen,
+//! stands before `events` and `group`. Realtime events are published on the
 //! channel that is their type; channels have no prefix and know no databases.
 
 mod append;
 mod builder;
-mod checkpoint;
+mod commit;
 mod connection;
+mod dead_letters;
 mod durability;
 mod error;
 mod feed;
+mod groups;
 mod history;
 mod keys;
+mod partitions;
+mod reader;
 mod realtime;
 mod scripts;
 mod store;

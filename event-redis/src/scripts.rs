@@ -5,8 +5,60 @@ use std::sync::LazyLock;
 use redis::{Cmd, RedisWrite};
 
 /// Appends events: see the script.
-pub(crate) static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/append.lua")));
+pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/append.lua")
+    ))
+});
+
+/// Records how many partitions a category has: see the script.
+pub(crate) static PARTITIONS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/partitions.lua")));
+
+/// Says that an instance of a group is there: see the script.
+pub(crate) static JOIN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
+
+/// Makes a group known for a partition: see the script.
+pub(crate) static OPEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/open.lua")));
+
+/// Makes an instance the owner of a partition: see the script.
+pub(crate) static ACQUIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
+
+/// Prolongs the ownership of a partition: see the script.
+pub(crate) static RENEW: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
+
+/// Gives the ownership of a partition back: see the script.
+pub(crate) static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
+
+/// Stores what the owner of a partition has done: see the script.
+pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/commit.lua")
+    ))
+});
+
+/// Tells whether the client may use some keys: see the script.
+pub(crate) static PROBE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/probe.lua")));
+
+/// Reads dead letters in their order: see the script.
+pub(crate) static LIST: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/list.lua")));
+
+/// Reads one dead letter and its raw entry: see the script.
+pub(crate) static INSPECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/inspect.lua")));
+
+/// Redrives or discards dead letters: see the script.
+pub(crate) static CHOOSE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/choose.lua")));
 
 /// The statuses that the append script replies with.
 pub(crate) mod append_status {
@@ -18,6 +70,30 @@ pub(crate) mod append_status {
     pub(crate) const FORMAT: i64 = 5;
     pub(crate) const FORBIDDEN: i64 = 6;
     pub(crate) const TAKEN: i64 = 7;
+    pub(crate) const PARTITIONS: i64 = 8;
+}
+
+/// The statuses that the acquire script replies with.
+pub(crate) mod acquire_status {
+    pub(crate) const OWNED: i64 = 0;
+    pub(crate) const REFUSED: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
+}
+
+/// The statuses that the commit script replies with.
+pub(crate) mod commit_status {
+    pub(crate) const STORED: i64 = 0;
+    pub(crate) const REPEATED: i64 = 1;
+    pub(crate) const LOST: i64 = 2;
+    pub(crate) const REFUSED: i64 = 3;
+    pub(crate) const PARTITIONS: i64 = 4;
+}
+
+/// The statuses that the choose script replies with.
+pub(crate) mod choose_status {
+    pub(crate) const DONE: i64 = 0;
+    pub(crate) const NOT_FIRST: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
 }
 
 /// A script, and the hash by which a server calls it that knows it.

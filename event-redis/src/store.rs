@@ -9,19 +9,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
-    AggregateId, Append, AppendError, Appended, Category, Checkpoints, EventStore, FeedEntry,
-    FeedReader, Limits, NewEvent, Pattern, Position, ReadError, Realtime, RealtimeSubscription,
+    Acquired, AggregateId, Append, AppendError, Appended, Category, Chosen, Commit, CommitError,
+    Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore, FeedEntry,
+    FeedReader, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member, NewEvent,
+    Partition, Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription, Start,
     StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
+use crate::commit::Checks;
 use crate::connection::{Connections, Connector};
 use crate::durability::Replication;
 use crate::error::ConnectError;
 use crate::feed::RedisFeedReader;
+use crate::groups::RedisGroupReader;
 use crate::keys::Keys;
 use crate::realtime::Publishing;
-use crate::{append, checkpoint, feed, history, realtime};
+use crate::{append, commit, dead_letters, feed, groups, history, partitions, realtime};
 
 /// Stores events in Redis or Valkey. Clones share their connections.
 ///
@@ -41,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) connections: Arc<Connections>,
     /// Where appends must be confirmed by replicas.
     pub(crate) replication: Option<Replication>,
+    pub(crate) checks: Checks,
     pub(crate) publish_on_commit: HashSet<Category>,
     pub(crate) publishing: Publishing,
     pub(crate) realtime_capacity: usize,
@@ -93,45 +98,122 @@ impl EventStore for RedisStore {
         history::replay(&self.parts, aggregate, versions, visit).await
     }
 
+    async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {
+        Ok(partitions::count(&self.parts, category).await?)
+    }
+
     async fn read_feed(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
-        Ok(feed::read(&self.parts, category, after, limit).await?)
+        Ok(feed::read(&self.parts, partition, after, limit).await?)
     }
 
     async fn follow(
         &self,
-        category: &Category,
+        partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        Ok(Box::new(RedisFeedReader::new(&self.parts, category, after)))
+        let reader = RedisFeedReader::new(&self.parts, partition, after);
+        Ok(Box::new(reader))
     }
 
-    async fn head(&self, category: &Category) -> Result<Position, ReadError> {
-        Ok(feed::head(&self.parts, category).await?)
+    async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
+        Ok(feed::head(&self.parts, partition).await?)
     }
 }
 
 #[async_trait]
-impl Checkpoints for RedisStore {
-    async fn load_checkpoint(
+impl Groups for RedisStore {
+    async fn join(
         &self,
         group: &str,
-        category: &Category,
-    ) -> Result<Option<Position>, StoreError> {
-        checkpoint::load(&self.parts, group, category).await
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Vec<Member>, StoreError> {
+        groups::join(&self.parts, group, instance, lease).await
     }
 
-    async fn save_checkpoint(
+    async fn leave(&self, group: &str, instance: &str) -> Result<(), StoreError> {
+        groups::leave(&self.parts, group, instance).await
+    }
+
+    async fn open(
         &self,
         group: &str,
-        category: &Category,
-        position: Position,
-    ) -> Result<(), StoreError> {
-        checkpoint::save(&self.parts, group, category, position).await
+        partition: &Partition,
+        start: Start,
+    ) -> Result<Progress, StoreError> {
+        groups::open(&self.parts, group, partition, start).await
+    }
+
+    async fn acquire(
+        &self,
+        group: &str,
+        partition: &Partition,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<Acquired, StoreError> {
+        groups::acquire(&self.parts, group, partition, instance, lease).await
+    }
+
+    async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
+        groups::renew(&self.parts, lease, duration).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        groups::release(&self.parts, lease).await
+    }
+
+    async fn commit(&self, lease: &Lease, commit: &Commit) -> Result<Committed, CommitError> {
+        commit::commit(&self.parts, lease, commit).await
+    }
+
+    async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
+        let reader = RedisGroupReader::new(&self.parts, group).await?;
+        Ok(Box::new(reader))
+    }
+}
+
+#[async_trait]
+impl DeadLetters for RedisStore {
+    async fn list_dead_letters(
+        &self,
+        group: &str,
+        partition: &Partition,
+        after: Option<&DeadLetterId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        dead_letters::list(&self.parts, group, partition, after, limit).await
+    }
+
+    async fn inspect_dead_letter(
+        &self,
+        group: &str,
+        partition: &Partition,
+        id: &DeadLetterId,
+    ) -> Result<Option<InspectedDeadLetter>, StoreError> {
+        dead_letters::inspect(&self.parts, group, partition, id).await
+    }
+
+    async fn redrive_dead_letters(
+        &self,
+        group: &str,
+        partition: &Partition,
+        chosen: &Chosen,
+    ) -> Result<usize, DeadLetterError> {
+        dead_letters::redrive(&self.parts, group, partition, chosen).await
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        group: &str,
+        partition: &Partition,
+        chosen: &Chosen,
+    ) -> Result<usize, DeadLetterError> {
+        dead_letters::discard(&self.parts, group, partition, chosen).await
     }
 }
 

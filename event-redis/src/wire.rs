@@ -37,6 +37,11 @@ pub(crate) fn slice(value: &Value) -> Result<&[u8], Unreadable> {
     }
 }
 
+/// A text of characters.
+pub(crate) fn text(value: &Value) -> Result<&str, Unreadable> {
+    std::str::from_utf8(slice(value)?).map_err(|_| "not UTF-8")
+}
+
 /// A number.
 pub(crate) fn integer(value: &Value) -> Result<i64, Unreadable> {
     match value {
@@ -117,10 +122,7 @@ pub(crate) fn feed_entries(
     array(value)?
         .into_iter()
         .map(|entry| {
-            let mut parts = array(entry)?.into_iter();
-            let position = position(slice(&parts.next().ok_or("an entry without an id")?)?)?;
-            // Nil where the entry was deleted while it was read.
-            let fields = entry_fields(array(parts.next().unwrap_or_default())?)?;
+            let (position, fields) = self::entry(entry)?;
             Ok(match entry::decode(category, position, &fields) {
                 Ok(event) => FeedEntry::Event(event),
                 Err(error) => FeedEntry::Undecodable { position, error },
@@ -129,19 +131,39 @@ pub(crate) fn feed_entries(
         .collect()
 }
 
-/// The entries of the only stream in a reply to XREAD; none where the time was over.
-pub(crate) fn read_entries(
-    category: &Category,
-    value: Value,
-) -> Result<Vec<FeedEntry>, Unreadable> {
-    let Some(stream) = array(value)?.into_iter().next() else {
-        return Ok(Vec::new());
+/// One of the streams in a reply to XREAD: its key, and its entries.
+pub(crate) fn stream(value: Value) -> Result<(Vec<u8>, Value), Unreadable> {
+    let mut parts = array(value)?.into_iter();
+    match (parts.next(), parts.next()) {
+        (Some(key), Some(entries)) => Ok((bytes(key)?, entries)),
+        _ => Err("a stream without entries"),
+    }
+}
+
+/// The position of the last of some entries, if there are any.
+pub(crate) fn last_position(entries: Value) -> Result<Option<Position>, Unreadable> {
+    let Some(entry) = array(entries)?.pop() else {
+        return Ok(None);
     };
-    let entries = array(stream)?
-        .into_iter()
-        .nth(1)
-        .ok_or("a stream without entries")?;
-    feed_entries(category, entries)
+    let entry = array(entry)?;
+    let id = entry.first().ok_or("an entry without an id")?;
+    position(slice(id)?).map(Some)
+}
+
+/// The first of some entries, if there are any.
+pub(crate) fn first_entry(
+    entries: &Value,
+) -> Result<Option<(Position, EntryFields<'static>)>, Unreadable> {
+    let first = array(entries.clone())?.into_iter().next();
+    first.map(entry).transpose()
+}
+
+fn entry(entry: Value) -> Result<(Position, EntryFields<'static>), Unreadable> {
+    let mut parts = array(entry)?.into_iter();
+    let position = position(slice(&parts.next().ok_or("an entry without an id")?)?)?;
+    // Nil where the entry was deleted while it was read.
+    let fields = entry_fields(array(parts.next().unwrap_or_default())?)?;
+    Ok((position, fields))
 }
 
 fn entry_fields(values: Vec<Value>) -> Result<EntryFields<'static>, Unreadable> {
@@ -228,7 +250,9 @@ mod tests {
     fn a_reply_that_is_none_is_an_error() {
         let category = Category::new("sdlc").unwrap();
         assert!(feed_entries(&category, Value::Int(1)).is_err());
-        assert!(read_entries(&category, Value::Array(vec![Value::Int(1)])).is_err());
-        assert!(read_entries(&category, Value::Nil).unwrap().is_empty());
+        assert!(stream(Value::Array(vec![Value::Int(1)])).is_err());
+        assert!(stream(Value::Nil).is_err());
+        assert_eq!(last_position(Value::Nil), Ok(None));
+        assert!(last_position(Value::Array(vec![Value::Int(1)])).is_err());
     }
 }

@@ -1,4 +1,3 @@
-#!lua
 -- Appends events to a feed, and to the history of their aggregate: all of them or none.
 --
 -- Everything is checked before the first write, since Redis does not roll a script back.
@@ -7,12 +6,14 @@
 --       the history of the aggregate          if there is an aggregate
 --       the newer and the older known ids     if ids are remembered
 --       the format                            with the flag f or r
+--       the number of partitions              with the flag o
 --       the numbers of published events       with the flag p
 --
 -- ARGV  the version that is expected; -1: any, -2: any but 0
 --       how many ids are remembered at least; 0: none
 --       flags:
 --         f  first append of this client to this feed: see whether the client may write it
+--         o  the client takes it that the category has one partition: see whether it has
 --         p  publish each event that is stored
 --         r  the client waits for replicas, so that a repetition must write something
 --       the aggregate as JSON, up to its version; empty: none
@@ -31,9 +32,10 @@
 --   5 format      the format the feed has
 --   6 forbidden   the command that the client may not use
 --   7 taken       the id that an event of another aggregate has, or one of none
+--   8 partitions  the number that the category has
 
 local STORED, IN_PART, REPEATED, CONFLICT = 0, 1, 2, 3
-local UNREADABLE, FORMAT, FORBIDDEN, TAKEN = 4, 5, 6, 7
+local UNREADABLE, FORMAT, FORBIDDEN, TAKEN, PARTITIONS = 4, 5, 6, 7, 8
 local EXISTS = -2
 -- Known ids are kept for this long at least, in milliseconds.
 local DAY = 86400000
@@ -49,9 +51,10 @@ local head = ARGV[4]
 local aggregate = head ~= ''
 local windowed = remembered > 0
 local publish = false
-local first, waits = false, false
+local first, waits, assumed = false, false, false
 if flags ~= '' then
     first = string.find(flags, 'f', 1, true)
+    assumed = string.find(flags, 'o', 1, true)
     publish = string.find(flags, 'p', 1, true)
     waits = string.find(flags, 'r', 1, true)
 end
@@ -64,7 +67,7 @@ local count = (#ARGV - FIRST + 1) / step
 
 local feed = KEYS[1]
 local at_key = 2
-local history, newer, older, format_key, published
+local history, newer, older, format_key, partitions, published
 if aggregate then
     history = KEYS[at_key]
     at_key = at_key + 1
@@ -77,7 +80,16 @@ if first or waits then
     format_key = KEYS[at_key]
     at_key = at_key + 1
 end
+if assumed then
+    partitions = KEYS[at_key]
+    at_key = at_key + 1
+end
 if publish then published = KEYS[at_key] end
+
+if assumed then
+    local found = redis.call('GET', partitions)
+    if found and found ~= '1' then return {PARTITIONS, tonumber(found)} end
+end
 
 local unformatted = false
 if first then
@@ -261,38 +273,14 @@ end
 
 if unformatted then redis.call('SET', format_key, '1') end
 
--- Who numbers what is published: a name that no numbers were given under which may be given again.
--- They are, where the hash was deleted or is that of another database, and where a server has come
--- back or has taken over without the last numbers that were given out.
-local function current_incarnation()
-    -- A client that may not ask cannot tell one run of the server from another.
-    local info = redis.pcall('INFO', 'server')
-    local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
-    local known = redis.pcall('HGET', published, 'incarnation')
-    if type(known) == 'string' and (not run or string.match(known, '%x+$') == run) then
-        return known
-    end
-    local time = redis.pcall('TIME')
-    local name = string.format('%s.%s-%s', time[1] or position, time[2] or '0', run or '0')
-    redis.pcall('HSET', published, 'incarnation', name)
-    return name
-end
-
 if publish then
     local failure
-    local incarnation = current_incarnation()
+    local incarnation = current_incarnation(published)
     for i = 1, count do
         if not (known and known[i]) then
             local at = FIRST + (i - 1) * step
-            local channel = ARGV[at + 1]
-            local number = redis.pcall('HINCRBY', published, channel, 1)
-            local sent = number
-            if type(number) == 'number' then
-                sent = redis.pcall('PUBLISH', channel,
-                    ARGV[at + message_at] .. ':' .. incarnation
-                        .. string.format('","sequence":%d}', number))
-            end
-            if type(sent) == 'table' then failure = sent.err end
+            local why = publish_event(published, incarnation, ARGV[at + 1], ARGV[at + message_at])
+            failure = why or failure
         end
     end
     if failure and not in_part then reply[#reply + 1] = failure end

@@ -4,7 +4,7 @@ use event_core::{
     Append, AppendError, Category, CodecError, EventStore, Expected, Limits, Position, StoreError,
 };
 
-use crate::support::{builder, event_as, id, numbered, project, sdlc, server, store, to};
+use crate::support::{builder, event_as, id, numbered, only, project, sdlc, server, store, to};
 
 const HISTORY: &str = "{events:sdlc}:history:project:gothic";
 
@@ -400,9 +400,9 @@ async fn a_prefix_stands_before_every_key() {
             "{shop:events:sdlc}:ids:0",
         ]
     );
-    let head = shop.head(&sdlc()).await.unwrap();
+    let head = shop.head(&only()).await.unwrap();
     assert!(head > Position::START);
-    assert_eq!(other.head(&sdlc()).await.unwrap(), Position::START);
+    assert_eq!(other.head(&only()).await.unwrap(), Position::START);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use event_core::{
 };
 use uuid::Uuid;
 
-use crate::support::{builder, event_as, numbered, project, sdlc, server, soon, store, to, until};
+use crate::support::{builder, event_as, numbered, only, project, server, soon, store, to, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_stored_twice() {
@@ -61,7 +61,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_stored_twice() {
     }
 
     let entries = store
-        .read_feed(&sdlc(), Position::START, usize::MAX)
+        .read_feed(&only(), Position::START, usize::MAX)
         .await
         .unwrap();
     assert_eq!(entries.len() as u64, TASKS * EACH);

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use event_core::{
-    Append, Checkpoints, EventStore, Expected, FeedEntry, FeedReader, Position, ReadError,
-    StoreError,
+    Append, EventStore, Expected, FeedEntry, FeedReader, Position, ReadError, StoreError,
 };
 
-use crate::support::{events, sdlc, server, soon, store, to, until};
+use crate::support::{events, only, sdlc, server, soon, store, to, until};
 
 fn payloads(entries: &[FeedEntry]) -> Vec<String> {
     entries
@@ -48,7 +47,7 @@ async fn what_any_client_writes_is_an_event() {
         r#"{"a":1}"#,
     ];
     server.command(&add).unwrap();
-    let entries = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let entries = store.read_feed(&only(), Position::START, 10).await.unwrap();
     let [FeedEntry::Event(event)] = entries.as_slice() else {
         panic!("{entries:?}");
     };
@@ -70,7 +69,7 @@ async fn a_feed_is_read_from_anywhere_in_batches() {
             .unwrap();
     }
     let all = store
-        .read_feed(&sdlc(), Position::START, usize::MAX)
+        .read_feed(&only(), Position::START, usize::MAX)
         .await
         .unwrap();
     assert_eq!(all.len(), 3_000);
@@ -80,7 +79,7 @@ async fn a_feed_is_read_from_anywhere_in_batches() {
     );
     for (after, limit, expected) in [(0, 0, 0), (0, 1, 1), (1_499, 1_200, 1_200), (2_998, 9, 1)] {
         let after = all[after].position();
-        let read = store.read_feed(&sdlc(), after, limit).await.unwrap();
+        let read = store.read_feed(&only(), after, limit).await.unwrap();
         assert_eq!(read.len(), expected);
         assert!(read.iter().all(|entry| entry.position() > after));
     }
@@ -90,16 +89,16 @@ async fn a_feed_is_read_from_anywhere_in_batches() {
 async fn the_head_is_known_when_everything_is_trimmed() {
     let server = server();
     let store = store(&server).await;
-    assert_eq!(store.head(&sdlc()).await.unwrap(), Position::START);
+    assert_eq!(store.head(&only()).await.unwrap(), Position::START);
     let appended = store
         .append(&to("gothic", Expected::Any, events(2)))
         .await
         .unwrap();
-    assert_eq!(store.head(&sdlc()).await.unwrap(), appended.position());
+    assert_eq!(store.head(&only()).await.unwrap(), appended.position());
     server
         .command(&["XTRIM", "events:sdlc", "MAXLEN", "0"])
         .unwrap();
-    assert_eq!(store.head(&sdlc()).await.unwrap(), appended.position());
+    assert_eq!(store.head(&only()).await.unwrap(), appended.position());
 }
 
 #[tokio::test]
@@ -108,7 +107,7 @@ async fn a_reader_gets_old_events_and_then_new_ones() {
     let store = store(&server).await;
     let append = |count| Append::to_feed(sdlc(), events(count));
     store.append(&append(1_000)).await.unwrap();
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     let old = take(&mut *reader, 1_000, 300).await;
     assert_eq!(payloads(&old), numbers(1..=1_000));
 
@@ -136,7 +135,7 @@ async fn a_reader_gets_old_events_and_then_new_ones() {
 async fn a_reader_that_is_dropped_while_it_waits_loses_nothing() {
     let server = server();
     let store = store(&server).await;
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     let mut entries = Vec::new();
     let writer = tokio::spawn({
         let store = store.clone();
@@ -170,7 +169,7 @@ async fn what_is_no_event_stops_no_reader() {
     add(&["payload", "2"]);
     add(&["type", "phase.changed", "payload", "not json"]);
     add(&["type", "phase.changed", "payload", "4"]);
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     let entries = take(&mut *reader, 4, 10).await;
     let kinds: Vec<_> = entries
         .iter()
@@ -187,7 +186,7 @@ async fn a_reader_survives_the_server() {
         .append(&Append::to_feed(sdlc(), events(10)))
         .await
         .unwrap();
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     take(&mut *reader, 4, 4).await;
     server.kill();
     let reading = tokio::spawn(async move { take(&mut *reader, 16, 4).await });
@@ -214,7 +213,7 @@ async fn a_reader_says_when_the_server_does_not_answer() {
         .append(&Append::to_feed(sdlc(), events(1)))
         .await
         .unwrap();
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     take(&mut *reader, 1, 1).await;
     server.kill();
     let error = soon("an error", reader.next_batch(1)).await.unwrap_err();
@@ -245,34 +244,18 @@ async fn a_feed_of_another_type_is_refused() {
     let server = server();
     let store = store(&server).await;
     server.command(&["SET", "events:sdlc", "x"]).unwrap();
-    let mut reader = store.follow(&sdlc(), Position::START).await.unwrap();
+    let mut reader = store.follow(&only(), Position::START).await.unwrap();
     let error = soon("an error", reader.next_batch(1)).await.unwrap_err();
     assert!(
         matches!(error, ReadError::Store(StoreError::Refused { .. })),
         "{error:?}"
     );
     let error = store
-        .read_feed(&sdlc(), Position::START, 1)
+        .read_feed(&only(), Position::START, 1)
         .await
         .unwrap_err();
     assert!(
         matches!(error, ReadError::Store(StoreError::Refused { .. })),
         "{error:?}"
     );
-}
-
-#[tokio::test]
-async fn checkpoints_are_kept_by_group_and_feed() {
-    let server = server();
-    let store = store(&server).await;
-    assert_eq!(store.load_checkpoint("a", &sdlc()).await.unwrap(), None);
-    let position = Position::new(5, 1);
-    store.save_checkpoint("a", &sdlc(), position).await.unwrap();
-    assert_eq!(
-        store.load_checkpoint("a", &sdlc()).await.unwrap(),
-        Some(position)
-    );
-    assert_eq!(store.load_checkpoint("b", &sdlc()).await.unwrap(), None);
-    let stored = ["HGETALL", "{events:sdlc}:checkpoint:a"];
-    assert_eq!(server.command(&stored).unwrap(), "position\n5-1");
 }

@@ -7,10 +7,15 @@
 )]
 
 mod append;
+mod commit;
 mod connect;
+mod dead_letters;
 mod faults;
 mod feed;
+mod groups;
 mod history;
+mod partitions;
+mod reader;
 mod realtime;
 mod stored_form;
 mod support;

@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use event_core::{AggregateId, Append, Category, Clock, Expected, Ids, Metadata, NewEvent};
+use event_core::{
+    AggregateId, Append, Category, Clock, Expected, Ids, Metadata, NewEvent, Partition,
+};
 use event_redis::{RedisStore, RedisStoreBuilder};
 use event_tests::RedisServer;
 use event_tests::redis_server::{Aof, Listen};
@@ -25,6 +27,11 @@ pub(crate) async fn store(server: &RedisServer) -> RedisStore {
 
 pub(crate) fn sdlc() -> Category {
     Category::new("sdlc").unwrap()
+}
+
+/// The only partition of that category.
+pub(crate) fn only() -> Partition {
+    sdlc().into()
 }
 
 pub(crate) fn project(id: &str) -> AggregateId {

@@ -1,0 +1,36 @@
+#!lua
+-- Makes a group known for a partition, if it is not.
+--
+-- KEYS  the group's progress, the feed
+--
+-- ARGV  where a new group begins: `beginning` or `now`
+--       the name of the group
+--
+-- Replies with the checkpoint, the id of the event there, up to where everything is finished but for
+-- what is open, and what is open.
+
+local progress, feed = KEYS[1], KEYS[2]
+
+local known = redis.call('HMGET', progress, 'checkpoint', 'event', 'reached', 'open')
+if known[1] then return known end
+
+-- What the stream says of itself; nothing where there is none.
+local info = {}
+if redis.call('EXISTS', feed) == 1 then
+    local said = redis.call('XINFO', 'STREAM', feed)
+    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+end
+
+-- What was trimmed away, and what a group passes over, counts as finished: so the group's lag is what
+-- it has yet to do.
+local from = '0-0'
+local added = info['entries-added'] or 0
+local finished = added - (info['length'] or 0)
+if ARGV[1] == 'now' then
+    from = info['last-generated-id'] or from
+    finished = added
+end
+redis.call('HSET', progress, 'checkpoint', from, 'event', '', 'reached', from, 'open', '[]',
+    'finished', string.format('%d', finished))
+redis.pcall('XGROUP', 'CREATE', feed, ARGV[2], from, 'ENTRIESREAD', string.format('%d', finished))
+return {from, '', from, '[]'}
