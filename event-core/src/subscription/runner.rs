@@ -20,6 +20,7 @@ use super::shared::pauses;
 use super::waiting::Outcome;
 use super::{IdleError, LOOK_EVERY, Subscription};
 use crate::dispatcher::HandlerFailure;
+use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted};
@@ -177,6 +178,7 @@ impl<'a> Runner<'a> {
                 && handle.lease.epoch == lease.epoch
             {
                 tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
+                self.lost(&lease.partition);
                 self.forget(&lease.partition.clone());
             }
         }
@@ -209,7 +211,9 @@ impl<'a> Runner<'a> {
         let load = Arc::new(Load::new(
             progress.clone(),
             subscription.settings.dead_letter_limit,
+            PartitionMetrics::new(&lease.group, &partition),
         ));
+        load.metrics.acquired.increment(1);
         // A stop reaches every partition at once.
         let stopping = self.stopping.child_token();
         let changed = Arc::new(Notify::new());
@@ -255,11 +259,23 @@ impl<'a> Runner<'a> {
         );
     }
 
+    /// Tells that a lease is lost.
+    fn lost(&self, partition: &Partition) {
+        if let Some(handle) = self.owned.get(partition) {
+            handle.load.metrics.lost.increment(1);
+        }
+        if let Some(reports) = &self.subscription.shared.reports {
+            reports.partition_lost(partition);
+        }
+    }
+
     /// Gives a partition up whose lease is lost. Its task ends by itself, and commits nothing.
     fn forget(&mut self, partition: &Partition) {
         if let Some(handle) = self.owned.remove(partition) {
             handle.stopping.cancel();
-            self.subscription.owned().remove(partition);
+            let mut owned = self.subscription.owned();
+            owned.remove(partition);
+            handle.load.fall_silent();
         }
     }
 
@@ -268,9 +284,14 @@ impl<'a> Runner<'a> {
         &mut self,
         ended: Result<(Id, (Partition, u64, End)), JoinError>,
     ) -> Option<Arc<HandlerFailure>> {
+        let mut is_lost = false;
         let (id, failure) = match ended {
             Ok((id, (_, _, End::Failed(failure)))) => (id, Some(failure)),
-            Ok((id, _)) => (id, None),
+            Ok((id, (_, _, End::Lost))) => {
+                is_lost = true;
+                (id, None)
+            }
+            Ok((id, (_, _, End::Stopped))) => (id, None),
             Err(error) => {
                 tracing::error!(%error, "the task of a partition has ended by itself; the partition is taken up anew");
                 (error.id(), None)
@@ -282,6 +303,11 @@ impl<'a> Runner<'a> {
             .find(|(_, handle)| handle.task == id)
             .map(|(partition, _)| partition.clone());
         if let Some(partition) = partition {
+            if is_lost {
+                self.lost(&partition);
+            } else if let Some(handle) = self.owned.get(&partition) {
+                handle.load.metrics.released.increment(1);
+            }
             self.forget(&partition);
         }
         failure

@@ -31,7 +31,10 @@ async fn a_realtime_event_is_handled_and_not_stored() {
     assert_eq!(test.run_until_idle().await.unwrap().entries, 2);
     assert_eq!(seen.all(), ["a", "b"]);
     let ai = event_core::Category::new("ai").unwrap();
-    assert_eq!(test.store().head(&ai.into()).await.unwrap(), Position::START);
+    assert_eq!(
+        test.store().head(&ai.into()).await.unwrap(),
+        Position::START
+    );
     assert_eq!(test.recorded::<ResponseChunk>().await.unwrap().len(), 2);
 }
 
