@@ -47,7 +47,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 
 async fn read(store: RedisStore) -> anyhow::Result<()> {
     let mut reader = store
-        .follow(&Category::new("order")?, Position::START)
+        .follow(&Category::new("order")?.into(), Position::START)
         .await?;
     let (mut events, mut placed) = (0, 0);
     while events < EVENTS {

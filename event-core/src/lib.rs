@@ -89,11 +89,11 @@ pub use service::{
     ServiceState, Warning, shutdown_signal,
 };
 pub use store::{
-    Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Chosen, Commit, CommitError,
-    Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction,
-    EventStore, Expected, FeedEntry, FeedReader, GroupBatch, GroupReader, Groups,
-    InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, Progress, ReadError, StoreError,
-    Target, Versions, Wanted,
+    Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
+    Chosen, Commit, CommitError, Committed, DeadLetter, DeadLetterError, DeadLetterId,
+    DeadLetterReason, DeadLetters, Direction, EventStore, Expected, FeedEntry, FeedReader,
+    GroupBatch, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open,
+    Progress, ReadError, StoreError, Target, Versions, Wanted, WhenBacklogged,
 };
 pub use subscription::{CircuitBreaker, CircuitState, Owner, PartitionHealth, Pause, RateLimit};
 

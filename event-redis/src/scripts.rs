@@ -5,8 +5,12 @@ use std::sync::LazyLock;
 use redis::{Cmd, RedisWrite};
 
 /// Appends events: see the script.
-pub(crate) static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/append.lua")));
+pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/append.lua")
+    ))
+});
 
 /// Records how many partitions a category has: see the script.
 pub(crate) static PARTITIONS: LazyLock<Script> =
@@ -33,8 +37,12 @@ pub(crate) static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
 
 /// Stores what the owner of a partition has done: see the script.
-pub(crate) static COMMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/commit.lua")));
+pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/commit.lua")
+    ))
+});
 
 /// Tells whether the client may use some keys: see the script.
 pub(crate) static PROBE: LazyLock<Script> =

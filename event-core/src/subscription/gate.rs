@@ -86,13 +86,14 @@ impl Gate {
     /// Lets something begin at once, if it may.
     pub(super) fn try_enter(&self) -> Option<Permit> {
         let place = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        if let Some(breaker) = &self.breaker
-            && breaker.try_begin(Instant::now()).is_err()
+        if let Some(limiter) = &self.limiter
+            && limiter.check().is_err()
         {
             return None;
         }
-        if let Some(limiter) = &self.limiter
-            && limiter.check().is_err()
+        // Asked last: the attempt that it lets through while it is half open must be made.
+        if let Some(breaker) = &self.breaker
+            && breaker.try_begin(Instant::now()).is_err()
         {
             return None;
         }
@@ -107,13 +108,13 @@ impl Gate {
                 break place;
             }
         };
+        if let Some(limiter) = &self.limiter {
+            limiter.until_ready().await;
+        }
         if let Some(breaker) = &self.breaker {
             while let Err(until) = breaker.try_begin(Instant::now()) {
                 sleep_until(until).await;
             }
-        }
-        if let Some(limiter) = &self.limiter {
-            limiter.until_ready().await;
         }
         Permit { _place: place }
     }

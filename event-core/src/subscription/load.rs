@@ -12,10 +12,19 @@ const WINDOW: usize = 2_048;
 /// Where so much is free again, more is read.
 const ROOM: usize = 512;
 
+/// As many bytes of payloads may be in a window before nothing more is read.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// As many bytes should be read at once.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
 /// What is shared by the reader of a partition and its handling.
 #[derive(Debug)]
 pub(super) struct Load {
     in_window: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Bytes of one payload, as of late.
+    typical_bytes: AtomicUsize,
     dead_letters: AtomicUsize,
     dead_letter_limit: usize,
     progress: Mutex<Progress>,
@@ -30,6 +39,8 @@ impl Load {
     ) -> Self {
         Self {
             in_window: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            typical_bytes: AtomicUsize::new(1),
             dead_letters: AtomicUsize::new(0),
             dead_letter_limit,
             progress: Mutex::new(progress),
@@ -37,15 +48,22 @@ impl Load {
         }
     }
 
-    pub(super) fn add(&self, count: usize) {
+    /// Notes entries that were read, with the bytes of their payloads.
+    pub(super) fn add(&self, count: usize, bytes: usize) {
         self.in_window.fetch_add(count, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let typical = bytes.checked_div(count).unwrap_or_default().max(1);
+        self.typical_bytes.store(typical, Ordering::Release);
     }
 
     /// Makes room; tells whether the reader should look again.
-    pub(super) fn remove(&self, count: usize) -> bool {
+    pub(super) fn remove(&self, count: usize, bytes: usize) -> bool {
+        let bytes_before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         let before = self.in_window.fetch_sub(count, Ordering::AcqRel);
         let after = before.saturating_sub(count);
-        after == 0 || (before > WINDOW - ROOM && after <= WINDOW - ROOM)
+        after == 0
+            || (before > WINDOW - ROOM && after <= WINDOW - ROOM)
+            || (bytes_before > BYTES && bytes_before.saturating_sub(bytes) <= BYTES)
     }
 
     /// How many entries are read and not yet behind the checkpoint.
@@ -60,10 +78,11 @@ impl Load {
     /// How many entries may be read now.
     pub(super) fn room(&self) -> usize {
         let room = WINDOW.saturating_sub(self.in_window.load(Ordering::Acquire));
-        if room < ROOM || self.is_full() {
+        if room < ROOM || self.is_full() || self.bytes.load(Ordering::Acquire) > BYTES {
             0
         } else {
-            room
+            let typical = self.typical_bytes.load(Ordering::Acquire);
+            room.min((BATCH_BYTES / typical).max(1))
         }
     }
 

@@ -271,7 +271,10 @@ impl Owned {
         };
         self.parked = parked;
         self.load.set_dead_letters(self.parked.len());
-        self.load.add(entries.len());
+        self.load.add(
+            entries.len(),
+            entries.iter().map(|(entry, _)| entry.bytes()).sum(),
+        );
         for (entry, done) in entries {
             let done = done
                 .iter()
@@ -840,8 +843,8 @@ impl Owned {
     /// Moves the window along.
     fn leave_behind(&mut self) {
         self.gathered.is_moved = true;
-        let left = self.window.advance();
-        if left > 0 && self.load.remove(left) {
+        let (left, bytes) = self.window.advance();
+        if left > 0 && self.load.remove(left, bytes) {
             self.shared.room.notify_one();
         }
     }
@@ -873,7 +876,7 @@ impl Owned {
             let number = self.next_redriven;
             self.next_redriven += 1;
             self.redriven.insert(number, work);
-            self.load.add(1);
+            self.load.add(1, 0);
             self.enter_lane(lane, number);
         }
     }
@@ -929,7 +932,7 @@ impl Owned {
     fn drop_redriven(&mut self, number: Number) {
         if let Some(work) = self.redriven.remove(&number) {
             self.leave_lane(work.lane);
-            if self.load.remove(1) {
+            if self.load.remove(1, 0) {
                 self.shared.room.notify_one();
             }
         }

@@ -17,6 +17,8 @@ pub(super) trait Settling {
     fn position(&self) -> Position;
     /// The event's id, where it is an event.
     fn event_id(&self) -> Option<Uuid>;
+    /// The bytes of its payload.
+    fn bytes(&self) -> usize;
     /// Whether all its handlers are through, what they emitted being part of the next commit.
     fn is_settled(&self) -> bool;
     /// Whether it is settled, and all of it is stored.
@@ -59,25 +61,26 @@ impl<T: Settling> Window<T> {
         self.entries.get_mut(index)
     }
 
-    /// Leaves behind what is finished; gives how many entries that were.
-    pub(super) fn advance(&mut self) -> usize {
-        let mut left = 0;
+    /// Leaves behind what is finished; gives how many entries that were, and their bytes.
+    pub(super) fn advance(&mut self) -> (usize, usize) {
+        let (mut left, mut bytes) = (0, 0);
         while let Some(entry) = self.entries.front()
             && entry.is_finished()
         {
             self.checkpoint = entry.position();
             self.event_id = entry.event_id();
             self.reached = self.reached.max(self.checkpoint);
+            bytes += entry.bytes();
+            left += 1;
             self.entries.pop_front();
             self.first += 1;
-            left += 1;
         }
         // Where nothing is open, what had been finished before is behind the checkpoint, too.
         if self.entries.is_empty() && self.checkpoint < self.reached {
             self.checkpoint = self.reached;
             self.event_id = None;
         }
-        left
+        (left, bytes)
     }
 
     /// How far the partition will be handled once the next commit is stored.
@@ -162,6 +165,10 @@ mod tests {
             Some(Uuid::from_u128(self.0.into()))
         }
 
+        fn bytes(&self) -> usize {
+            10
+        }
+
         fn is_settled(&self) -> bool {
             matches!(self.1, State::Settled | State::Finished)
         }
@@ -217,12 +224,12 @@ mod tests {
     fn what_is_finished_is_left_behind() {
         use State::{Finished, Open, Settled};
         let mut window = window(&[Finished, Finished, Settled, Open, Finished]);
-        assert_eq!(window.advance(), 2);
+        assert_eq!(window.advance(), (2, 20));
         assert_eq!(told(&window), (3, 5, vec![4]));
         window.get_mut(2).unwrap().1 = Finished;
         window.get_mut(3).unwrap().1 = Finished;
         assert!(window.get_mut(1).is_none());
-        assert_eq!(window.advance(), 3);
+        assert_eq!(window.advance(), (3, 30));
         assert_eq!(told(&window), (5, 5, vec![]));
     }
 

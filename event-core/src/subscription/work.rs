@@ -131,6 +131,10 @@ impl Settling for Work {
         self.event.as_ref().map(|event| event.metadata().event_id)
     }
 
+    fn bytes(&self) -> usize {
+        self.event.as_ref().map_or(0, |event| event.payload().len())
+    }
+
     fn is_settled(&self) -> bool {
         self.is_finished
             || (self.next >= self.routes.len()

@@ -1,4 +1,3 @@
-#!lua
 -- Appends events to a feed, and to the history of their aggregate: all of them or none.
 --
 -- Everything is checked before the first write, since Redis does not roll a script back.
@@ -274,38 +273,14 @@ end
 
 if unformatted then redis.call('SET', format_key, '1') end
 
--- Who numbers what is published: a name that no numbers were given under which may be given again.
--- They are, where the hash was deleted or is that of another database, and where a server has come
--- back or has taken over without the last numbers that were given out.
-local function current_incarnation()
-    -- A client that may not ask cannot tell one run of the server from another.
-    local info = redis.pcall('INFO', 'server')
-    local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
-    local known = redis.pcall('HGET', published, 'incarnation')
-    if type(known) == 'string' and (not run or string.match(known, '%x+$') == run) then
-        return known
-    end
-    local time = redis.pcall('TIME')
-    local name = string.format('%s.%s-%s', time[1] or position, time[2] or '0', run or '0')
-    redis.pcall('HSET', published, 'incarnation', name)
-    return name
-end
-
 if publish then
     local failure
-    local incarnation = current_incarnation()
+    local incarnation = current_incarnation(published)
     for i = 1, count do
         if not (known and known[i]) then
             local at = FIRST + (i - 1) * step
-            local channel = ARGV[at + 1]
-            local number = redis.pcall('HINCRBY', published, channel, 1)
-            local sent = number
-            if type(number) == 'number' then
-                sent = redis.pcall('PUBLISH', channel,
-                    ARGV[at + message_at] .. ':' .. incarnation
-                        .. string.format('","sequence":%d}', number))
-            end
-            if type(sent) == 'table' then failure = sent.err end
+            local why = publish_event(published, incarnation, ARGV[at + 1], ARGV[at + message_at])
+            failure = why or failure
         end
     end
     if failure and not in_part then reply[#reply + 1] = failure end

@@ -1,4 +1,3 @@
-#!lua
 -- Stores what the owner of a partition has done since the last commit: its progress, what was
 -- emitted, and dead letters. All of it or nothing.
 --
@@ -33,7 +32,7 @@
 --         as JSON up to its version (empty: none), the number of events, and for each of them type,
 --         payload, metadata,
 --         id, the element of the history from behind the position on     if there is an aggregate
---         the message up to its number                                   with the flag p
+--         the message up to the name of its publisher                    with the flag p
 --
 -- Replies with a status, and
 --   0 stored      the number of dead letters; why an event was not published, or nothing; for each
@@ -279,15 +278,12 @@ for n = 1, append_count do
     if history_of[n] then width = width + 2 end
     at = at + 4
     if target.published then
+        -- It takes an INFO, so it is asked for once.
+        target.incarnation = target.incarnation or current_incarnation(target.published)
+        local incarnation = target.incarnation
         for _ = 1, count do
-            local channel = ARGV[at]
-            local published = redis.pcall('HINCRBY', target.published, channel, 1)
-            local sent = published
-            if type(published) == 'number' then
-                sent = redis.pcall('PUBLISH', channel,
-                    ARGV[at + width - 1] .. string.format('%d', published) .. '}')
-            end
-            if type(sent) == 'table' then reply[3] = sent.err end
+            local why = publish_event(target.published, incarnation, ARGV[at], ARGV[at + width - 1])
+            reply[3] = why or reply[3]
             at = at + width
         end
     else

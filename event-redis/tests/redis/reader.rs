@@ -8,7 +8,6 @@ use event_core::{
     StoreError, Wanted,
 };
 use event_redis::RedisStore;
-use event_tests::RedisServer;
 
 use crate::support::{builder, event_as, id, server, soon, store, until};
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use event_core::{
-    AggregateId, Append, EventStore, Expected, FeedEntry, Metadata, NewEvent, Position,
-    RealtimePublisher,
+    Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
+    Expected, FeedEntry, Groups, Metadata, NewEvent, Position, RealtimePublisher,
 };
 use event_tests::RedisServer;
 
-use crate::support::{event, id, project, sdlc, server, store};
+use crate::support::{event, event_as, id, only, project, sdlc, server, store};
 
 const DOCUMENT: &str = include_str!("../../../docs/reference/stored-form.md");
 
@@ -109,7 +109,7 @@ async fn the_command_of_another_program_writes_a_whole_event() {
         .collect();
     server.command(&words).unwrap();
     let store = store(&server).await;
-    let feed = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let feed = store.read_feed(&only(), Position::START, 10).await.unwrap();
     let [FeedEntry::Event(event)] = &feed[..] else {
         panic!("{feed:?}");
     };
@@ -119,30 +119,96 @@ async fn the_command_of_another_program_writes_a_whole_event() {
 
 #[tokio::test]
 async fn the_keys_are_those_of_the_table() {
-    use event_core::Checkpoints;
-
     let server = server();
-    let builder = crate::support::builder(&server).publish_on_commit(sdlc());
+    let shop = Category::new("shop").unwrap();
+    let builder = crate::support::builder(&server)
+        .publish_on_commit(sdlc())
+        .partitions(shop.clone(), 2);
     let store = builder.connect().await.unwrap();
+    for (category, event_type) in [(sdlc(), "sdlc.phase.changed"), (shop, "shop.order.placed")] {
+        // As many as lie in both partitions.
+        for n in 0..20 {
+            let append = Append::to_feed(category.clone(), vec![event_as(id(n), event_type, "1")]);
+            store.append(&append).await.unwrap();
+        }
+    }
     let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]);
     let appended = store.append(&append).await.unwrap();
-    let position = appended.position();
-    store
-        .save_checkpoint("agents", &sdlc(), position)
-        .await
-        .unwrap();
+    let long = std::time::Duration::from_secs(60);
+    store.join("agents", "a", long).await.unwrap();
+    let acquired = store.acquire("agents", &only(), "a", long).await.unwrap();
+    let Acquired::Yes { lease, .. } = acquired else {
+        panic!("{acquired:?}");
+    };
+    let letter = dead_letter(appended.position());
+    let commit = Commit {
+        number: 1,
+        parked: vec![letter.clone()],
+        ..Commit::default()
+    };
+    store.commit(&lease, &commit).await.unwrap();
 
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
-    let expected: BTreeSet<String> = documented
-        .map(|key| {
-            key.replace("<category>", "sdlc")
-                .replace("<type>:<id>", "project:gothic")
-                .replace("<group>", "agents")
-        })
+    let named = |key: &str| {
+        key.replace("<type>:<id>", "project:gothic")
+            .replace("<group>", "agents")
+            .replace("<n>", "1")
+    };
+    let (of_shop, others): (Vec<_>, Vec<_>) =
+        documented.partition(|key| key.ends_with(":<n>") || key.ends_with(":partitions"));
+    let mut expected: BTreeSet<String> = others
+        .iter()
+        .map(|key| named(key).replace("<category>", "sdlc"))
         .collect();
+    expected.extend(
+        of_shop
+            .iter()
+            .map(|key| named(key).replace("<category>", "shop")),
+    );
     let keys = server.command(&["KEYS", "*"]).unwrap();
-    assert_eq!(owned(keys.lines().collect()), expected);
+    let found: BTreeSet<String> = keys
+        .lines()
+        // What each feed has is in the table once.
+        .filter(|key| expected.contains(*key) || !key.contains("events:shop"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(found, expected);
+
+    let progress = server
+        .command(&["HKEYS", "{events:sdlc}:group:agents"])
+        .unwrap();
+    assert_eq!(
+        owned(progress.lines().collect()),
+        owned(names("## How far a group is"))
+    );
+    let json = [
+        "HGET",
+        "{events:sdlc}:dead:agents",
+        &letter.id().to_string(),
+    ];
+    let json = server.command(&json).unwrap();
+    assert_eq!(keys_of(&json), owned(names("## A dead letter")));
+    let order = ["ZRANGE", "{events:sdlc}:dead-order:agents", "0", "-1"];
+    let member = server.command(&order).unwrap();
+    assert_eq!(member.len(), example("00000001763").len());
+}
+
+fn dead_letter(position: Position) -> DeadLetter {
+    let time = "2025-11-23T12:13:20Z".parse().unwrap();
+    DeadLetter {
+        position,
+        handler: "on_push".into(),
+        key: None,
+        event_type: None,
+        event_id: None,
+        reason: DeadLetterReason::Rejected,
+        errors: vec![],
+        attempts: 1,
+        first_failed_at: time,
+        last_failed_at: time,
+        redrive: false,
+    }
 }
 
 #[test]

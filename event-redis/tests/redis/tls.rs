@@ -81,7 +81,10 @@ async fn a_tls_server_is_used_like_any_other() {
     let append = to("gothic", Expected::NoStream, numbered(&[1, 2]));
     soon("an append", store.append(&append)).await.unwrap();
     assert_eq!(server.command(&["XLEN", "events:sdlc"]).unwrap(), "2");
-    let feed = store.read_feed(&sdlc(), Position::START, 10).await.unwrap();
+    let feed = store
+        .read_feed(&sdlc().into(), Position::START, 10)
+        .await
+        .unwrap();
     assert!(
         matches!(&feed[..], [FeedEntry::Event(_), FeedEntry::Event(_)]),
         "{feed:?}"

@@ -228,6 +228,8 @@ pub struct Activity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GithubEvent {
     event_type: String,
+    /// The number of the repository, which it keeps when it is renamed.
+    repository_id: Option<u64>,
     content: Content,
 }
 
@@ -254,6 +256,7 @@ impl GithubEvent {
         let (name, payload) = (delivery.name(), delivery.payload());
         let action = action(payload)?;
         let origin = Origin::read(payload)?;
+        let repository_id = payload.field("repository").field("id").number();
         let content = match (name, action.as_deref()) {
             ("push", None) => Content::Push(push::read(origin, payload)?),
             ("pull_request", _) => Content::PullRequest(pull_request(origin, payload)),
@@ -289,6 +292,7 @@ impl GithubEvent {
         };
         let event = Self {
             event_type: event_type(name, action.as_deref()),
+            repository_id,
             content,
         };
         match &event.content {
@@ -343,8 +347,11 @@ impl GithubEvent {
     pub fn encode(&self, delivery: &Delivery<'_>, clock: &Clock) -> Result<NewEvent, CodecError> {
         let mut metadata = Metadata::new(delivery.event_id(), clock.now());
         metadata.source = Some(SERVICE.to_owned());
-        // What happens in one repository stays in order.
-        metadata.key = self.repository().map(str::to_owned);
+        // What happens in one repository stays in order, whatever it is called by then.
+        metadata.key = match self.repository_id {
+            Some(id) => Some(format!("repository:{id}")),
+            None => self.repository().map(str::to_owned),
+        };
         if let Some(delivery) = delivery.delivery() {
             let delivery = Value::String(delivery.to_owned());
             metadata.extra.insert("delivery".to_owned(), delivery);

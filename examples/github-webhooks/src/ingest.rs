@@ -140,7 +140,7 @@ async fn heads(store: &impl EventStore) -> Result<BTreeMap<Category, Position>, 
         .collect();
     let mut heads = BTreeMap::new();
     for category in categories {
-        let head = store.head(&category).await?;
+        let head = store.head(&category.clone().into()).await?;
         heads.insert(category, head);
     }
     Ok(heads)
@@ -154,7 +154,9 @@ async fn count_since(
     let mut counts = BTreeMap::new();
     for (category, mut after) in heads {
         loop {
-            let entries = store.read_feed(&category, after, COUNTED_AT_ONCE).await?;
+            let entries = store
+                .read_feed(&category.clone().into(), after, COUNTED_AT_ONCE)
+                .await?;
             let Some(last) = entries.last() else { break };
             after = last.position();
             for entry in entries {

@@ -11,7 +11,9 @@ mod ingesting;
 
 use std::collections::BTreeMap;
 
-use event_core::{Category, Checkpoints, Limits, MemoryStore, Position};
+use std::time::Duration;
+
+use event_core::{Acquired, Category, Commit, Groups, Limits, MemoryStore};
 use github_webhooks::phase::Phase;
 use github_webhooks::report::Report;
 use github_webhooks::repository::PullRequestState;
@@ -104,17 +106,30 @@ async fn the_same_again_changes_nothing() {
     assert_eq!(second.repositories, first.repositories);
 }
 
+/// Sets the service's checkpoint back, as somebody may who has everything handled again.
+async fn begin_anew(store: &MemoryStore, category: &Category) {
+    let lease = Duration::from_secs(10);
+    let acquired = store
+        .acquire(SERVICE, &category.into(), "test", lease)
+        .await
+        .unwrap();
+    let Acquired::Yes { lease, .. } = acquired else {
+        panic!("{acquired:?}");
+    };
+    let commit = Commit {
+        number: 1,
+        ..Commit::default()
+    };
+    store.commit(&lease, &commit).await.unwrap();
+    store.release(&lease).await.unwrap();
+}
+
 #[tokio::test]
 async fn handlers_that_are_called_again_change_nothing() {
     let store = MemoryStore::new();
     let first = ingest_sample_on(&store).await;
-    // As after a crash before any checkpoint.
     for category in ["github", "codebase", "repository", "package", "sdlc"] {
-        let category = Category::new(category).unwrap();
-        store
-            .save_checkpoint(SERVICE, &category, Position::START)
-            .await
-            .unwrap();
+        begin_anew(&store, &Category::new(category).unwrap()).await;
     }
     let again = repo_agent(store.clone())
         .unwrap()
