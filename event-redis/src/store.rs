@@ -171,6 +171,18 @@ impl Groups for RedisStore {
         commit::commit(&self.parts, lease, commit).await
     }
 
+    async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
+        groups::lag(&self.parts, group, partition).await
+    }
+
+    async fn owner(
+        &self,
+        group: &str,
+        partition: &Partition,
+    ) -> Result<Option<String>, StoreError> {
+        groups::owner(&self.parts, group, partition).await
+    }
+
     async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
         let reader = RedisGroupReader::new(&self.parts, group).await?;
         Ok(Box::new(reader))
