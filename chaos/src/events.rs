@@ -6,8 +6,8 @@
 //! invoice.issued --receipts--> receipt.issued
 //! ```
 
-use event_core::prelude::*;
 use event_core::Category;
+use event_core::prelude::*;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

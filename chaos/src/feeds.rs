@@ -142,7 +142,9 @@ impl Reader {
                     .unwrap_or(Value::Nil);
                 all.push(Progress {
                     group,
-                    head: newest.first().map_or_else(|| "0-0".into(), |(at, _)| at.clone()),
+                    head: newest
+                        .first()
+                        .map_or_else(|| "0-0".into(), |(at, _)| at.clone()),
                     checkpoint: of("checkpoint"),
                     reached: of("reached"),
                     open: of("open"),

@@ -79,7 +79,11 @@ impl Instance {
             .args(["worker", "--group", self.group, "--instance", &instance])
             .args(["--url", &self.common.url])
             .args(["--lease", &self.common.lease.as_millis().to_string()]);
-        if let Some(plant) = self.common.plant.and_then(|plant| plant.to_possible_value()) {
+        if let Some(plant) = self
+            .common
+            .plant
+            .and_then(|plant| plant.to_possible_value())
+        {
             command.args(["--plant", plant.get_name()]);
         }
         let mut child = command

@@ -8,6 +8,7 @@ use event_tests::RedisServer;
 use event_tests::redis_server::Aof;
 use tokio::time::sleep;
 
+use crate::Plan;
 use crate::events::{BILLING, RECEIPTS};
 use crate::faults::{self, Count};
 use crate::feeds::{Progress, Reader};
@@ -15,7 +16,6 @@ use crate::instances::{Common, Instance};
 use crate::load::Load;
 use crate::proxy::Proxy;
 use crate::verdict::{Verdict, judge};
-use crate::Plan;
 
 /// How many workers each group has.
 const WORKERS: u32 = 3;
@@ -30,7 +30,10 @@ const STUCK: Duration = Duration::from_secs(45);
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let seed = plan.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    println!("chaos: seed {seed}, things go wrong for {:?}", plan.duration());
+    println!(
+        "chaos: seed {seed}, things go wrong for {:?}",
+        plan.duration()
+    );
     let mut random = fastrand::Rng::with_seed(seed);
     let lease = Duration::from_millis(random.u64(1_000..=2_000));
     let schedule = faults::schedule(&plan, &mut random);
@@ -59,8 +62,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         }
     }
 
-    let count =
-        faults::happen(schedule, random, lease, &instances, &proxy, &mut server).await?;
+    let count = faults::happen(schedule, random, lease, &instances, &proxy, &mut server).await?;
     publishing.await??;
     let mut reader = Reader::connect(&server.url()).await?;
     wait(&mut reader, &instances).await?;
@@ -73,7 +75,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         ended.extend(instance.ended());
         match instance.end().await? {
             Some(status) if status.success() => {}
-            status => ended.push(format!("{instance} did not end as it was asked to: {status:?}")),
+            status => ended.push(format!(
+                "{instance} did not end as it was asked to: {status:?}"
+            )),
         }
     }
     let feeds = reader.feeds().await?;
@@ -83,7 +87,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
         verdict.say(ended);
     }
     if plan.keep_logs {
-        println!("chaos: the logs of the workers are in {}", logs.path().display());
+        println!(
+            "chaos: the logs of the workers are in {}",
+            logs.path().display()
+        );
     }
     Ok(tell(&verdict, seed, count, begun.elapsed()))
 }

@@ -75,7 +75,10 @@ pub(crate) fn judge(
             match entry.event_type.as_str() {
                 "order.placed" if verdict.payload::<OrderPlaced>(feed, entry).is_some() => {
                     verdict.orders += 1;
-                    if orders.insert(order.clone(), entry.event_id.clone()).is_some() {
+                    if orders
+                        .insert(order.clone(), entry.event_id.clone())
+                        .is_some()
+                    {
                         verdict.say(format!("{} is in its feed twice", name(&order)));
                     }
                 }
@@ -115,16 +118,23 @@ pub(crate) fn judge(
         for number in 1..=count {
             let order = (customer.clone(), number);
             let Some(id) = orders.get(&order) else {
-                verdict.say(format!("{} was published, and is not in its feed", name(&order)));
+                verdict.say(format!(
+                    "{} was published, and is not in its feed",
+                    name(&order)
+                ));
                 continue;
             };
             let bill = bill_of(number);
             let emitted = bills.of.remove(&(order.clone(), 0)).unwrap_or_default();
-            verdict.run("bill", &name(&order), id, &emitted, |count| bill.allows(count));
+            verdict.run("bill", &name(&order), id, &emitted, |count| {
+                bill.allows(count)
+            });
             verdict.audit(&order, bill, &emitted);
             let emitted = tallies.of.remove(&(order.clone(), 0)).unwrap_or_default();
             let expected = usize::from(is_tallied(number));
-            verdict.run("tally", &name(&order), id, &emitted, |count| count == expected);
+            verdict.run("tally", &name(&order), id, &emitted, |count| {
+                count == expected
+            });
         }
     }
     for ((order, invoice), id) in &invoices {
@@ -183,7 +193,9 @@ impl Verdict {
         };
         let Some(first) = emitted.first() else {
             if !allows(0) {
-                self.say(format!("missing: `{handler}` has emitted nothing for {source}"));
+                self.say(format!(
+                    "missing: `{handler}` has emitted nothing for {source}"
+                ));
             }
             return;
         };
@@ -281,7 +293,9 @@ impl Verdict {
             self.say(format!("{group} has {dead_letters} dead letters in {feed}"));
         }
         if *lag != Some(0) {
-            self.say(format!("XINFO GROUPS says of {group} in {feed} a lag of {lag:?}"));
+            self.say(format!(
+                "XINFO GROUPS says of {group} in {feed} a lag of {lag:?}"
+            ));
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::realtime::{
 };
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Direction, EventStore, FeedEntry, FeedReader,
-    Limits, ReadError, StoreError, Target, Versions,
+    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, EventStore,
+    FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
 
@@ -41,6 +41,7 @@ pub struct MemoryStore {
     limits: Limits,
     clock: Clock,
     publish_on_commit: HashSet<Category>,
+    backlogs: Arc<Backlogs>,
 }
 
 struct Content {
@@ -149,6 +150,12 @@ impl MemoryStore {
     /// Sends each event of a category by Pub/Sub, too, when it is stored.
     pub fn publish_on_commit(mut self, category: Category) -> Self {
         self.publish_on_commit.insert(category);
+        self
+    }
+
+    /// Holds the producers of a category back while a group is too far behind.
+    pub fn backpressure(mut self, rule: Backpressure) -> Self {
+        self.backlogs = Arc::new(self.backlogs.with(rule));
         self
     }
 
@@ -437,6 +444,15 @@ impl MemoryStore {
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         let prepared = Prepared::new(append, &self.limits)?;
+        if !self.backlogs.is_empty() {
+            let partition = self.content().partition_of(append)?;
+            let lag = |group: String, partition: Partition| async move {
+                Groups::lag(self, &group, &partition).await
+            };
+            self.backlogs
+                .admit(&partition, append.events().len(), lag)
+                .await?;
+        }
         // Everything that can fail has been tried before the first write below.
         let mut content = self.content();
         let partition = content.partition_of(append)?;
