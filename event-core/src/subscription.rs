@@ -9,9 +9,11 @@
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
 //! | `gate` | how much may run at once, how fast, and whether at all |
+//! | `health` | what becomes of each partition now |
 //! | `load`, `shared`, `waiting` | what these share |
 
 mod gate;
+mod health;
 mod keeper;
 mod load;
 mod owned;
@@ -33,6 +35,7 @@ use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
+pub use health::{Owner, PartitionHealth, Pause};
 pub(crate) use waiting::Outcome;
 
 use crate::clock::Clock;
@@ -42,6 +45,7 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
 use crate::store::{Backend, Progress, ReadError, StoreError};
+use crate::system::Reports;
 use gate::Gate;
 use load::Load;
 use runner::Runner;
@@ -59,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_limit: usize,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    /// Where errors are published.
+    pub(crate) reports: Option<Arc<Reports>>,
 }
 
 /// The handlers of one category.
@@ -95,7 +101,13 @@ impl Subscription {
             settings.circuit_breaker,
         );
         Self {
-            shared: Arc::new(Shared::new(backend, group, clock, gate)),
+            shared: Arc::new(Shared::new(
+                backend,
+                group,
+                clock,
+                gate,
+                settings.reports.clone(),
+            )),
             settings,
             categories,
             partitions: OnceCell::new(),

@@ -34,6 +34,7 @@ use crate::store::{
     Append, Commit, CommitError, Committed, DeadLetter, DeadLetterId, DeadLetterReason, FeedEntry,
     Lease, Progress, StoreError,
 };
+use crate::trace;
 
 /// How long progress alone, without anything emitted, may wait for its commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
@@ -132,6 +133,8 @@ pub(super) struct Owned {
     parked: Parked,
     gathered: Gathered,
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
+    /// How many entries were let in since they were counted last, and are for a handler.
+    taken: u64,
     /// The number of the next commit.
     commit_number: u64,
     last_commit: Option<Instant>,
@@ -170,6 +173,7 @@ impl Owned {
             parked: Parked::default(),
             gathered: Gathered::default(),
             talk: None,
+            taken: 0,
             commit_number: 1,
             last_commit: None,
             must_load: false,
@@ -288,6 +292,8 @@ impl Owned {
             self.admit(entry, Vec::new());
             self.proceed();
         }
+        let taken = std::mem::take(&mut self.taken);
+        self.load.metrics.consumed.increment(taken);
     }
 
     /// Lets an entry into the window, and its lane.
@@ -305,6 +311,7 @@ impl Owned {
                 work.is_counted = !is_taken;
                 let number = self.window.push(work);
                 if is_taken {
+                    self.taken += 1;
                     self.enter_lane(lane, number);
                 } else {
                     self.gathered.finished += 1;
@@ -617,6 +624,7 @@ impl Owned {
             let delay = retrying.delays.next();
             let delay = delay.unwrap_or(route.policy.retry.max_delay).max(at_least);
             let again = Round::Again(attempts + 1);
+            route.metrics(&self.lease.group).retries.increment(1);
             self.call_later(number, route_number, event, again, delay);
             return;
         }
@@ -656,6 +664,9 @@ impl Owned {
     /// Stops the group, with the event still to be handled.
     fn stop_group(&mut self, number: Number, failure: Arc<HandlerFailure>) {
         tracing::error!(%failure, "the group stops");
+        if let Some(reports) = &self.shared.reports {
+            reports.group_stopped(&self.lease.partition, &failure);
+        }
         self.shared
             .waiting
             .tell(failure.event_id, Err(Arc::clone(&failure)));
@@ -904,7 +915,7 @@ impl Owned {
                     }
                     Ok(Some(inspected)) => {
                         let fields = EntryFields::of(inspected.raw);
-                        let event = entry::decode(lease.partition.category(), id.position, &fields)
+                        let event = entry::decode(&lease.partition, id.position, &fields)
                             .map(Some)
                             .map_err(HandlerError::Unreadable);
                         return Unit::Fetched { number, event };
@@ -1028,6 +1039,7 @@ impl Owned {
         let shared = Arc::clone(&self.shared);
         let lease = self.lease.clone();
         let span = debug_span!("store", partition = %lease.partition, commit = commit.number);
+        trace::link(&span, commit.traceparents());
         self.talk = Some(Box::pin(
             async move {
                 let mut pauses = pauses();
@@ -1068,6 +1080,7 @@ impl Owned {
             Talk::Committed(gathered, commit, Ok(committed)) => {
                 self.commit_number += 1;
                 self.load.set_progress(&commit.progress);
+                self.tell(&gathered, &commit);
                 self.note_emitted(&gathered, &commit, &committed);
                 for id in &gathered.resolved {
                     self.parked.remove(id);
@@ -1092,6 +1105,20 @@ impl Owned {
             }
         }
         true
+    }
+
+    /// Tells what a commit has stored.
+    fn tell(&self, gathered: &Gathered, commit: &Commit) {
+        let metrics = &self.load.metrics;
+        metrics.commits.increment(1);
+        metrics.parked.increment(gathered.parked.len() as u64);
+        let sent = self.dispatcher.publisher.metrics();
+        sent.emitted(commit.emitted.iter().flatten());
+        if let Some(reports) = &self.shared.reports {
+            for letter in &gathered.parked {
+                reports.dead_letter(&self.lease.partition, letter);
+            }
+        }
     }
 
     fn count_dead_letters(&mut self, count: usize) {
@@ -1187,6 +1214,14 @@ impl Owned {
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);
         }
+    }
+}
+
+impl Commit {
+    /// The trace contexts of what is emitted.
+    fn traceparents(&self) -> impl Iterator<Item = Option<&str>> {
+        let emitted = self.emitted.iter().flatten().flat_map(Append::events);
+        emitted.map(|event| event.metadata().traceparent.as_deref())
     }
 }
 

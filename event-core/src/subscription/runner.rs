@@ -20,6 +20,7 @@ use super::shared::pauses;
 use super::waiting::Outcome;
 use super::{IdleError, LOOK_EVERY, Subscription};
 use crate::dispatcher::HandlerFailure;
+use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted};
@@ -187,6 +188,7 @@ impl<'a> Runner<'a> {
                 tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
                 // What its handlers still do could not be committed any more.
                 handle.task.abort();
+                self.lost(&lease.partition);
                 self.forget(&lease.partition.clone());
             }
         }
@@ -219,7 +221,9 @@ impl<'a> Runner<'a> {
         let load = Arc::new(Load::new(
             progress.clone(),
             subscription.settings.dead_letter_limit,
+            PartitionMetrics::new(&lease.group, &partition),
         ));
+        load.metrics.acquired.increment(1);
         // A stop reaches every partition at once.
         let stopping = self.stopping.child_token();
         let changed = Arc::new(Notify::new());
@@ -265,11 +269,23 @@ impl<'a> Runner<'a> {
         );
     }
 
+    /// Tells that a lease is lost.
+    fn lost(&self, partition: &Partition) {
+        if let Some(handle) = self.owned.get(partition) {
+            handle.load.metrics.lost.increment(1);
+        }
+        if let Some(reports) = &self.subscription.shared.reports {
+            reports.partition_lost(partition);
+        }
+    }
+
     /// Gives a partition up whose lease is lost. Its task ends by itself, and commits nothing.
     fn forget(&mut self, partition: &Partition) {
         if let Some(handle) = self.owned.remove(partition) {
             handle.stopping.cancel();
-            self.subscription.owned().remove(partition);
+            let mut owned = self.subscription.owned();
+            owned.remove(partition);
+            handle.load.fall_silent();
         }
     }
 
@@ -278,6 +294,8 @@ impl<'a> Runner<'a> {
         &mut self,
         ended: Result<(Id, (Partition, u64, End)), JoinError>,
     ) -> Option<Arc<HandlerFailure>> {
+        let is_lost = matches!(&ended, Ok((_, (_, _, End::Lost))));
+        let is_released = ended.is_ok() && !is_lost;
         let (id, failure) = match ended {
             Ok((id, (_, _, End::Failed(failure)))) => (id, Some(failure)),
             Ok((id, _)) => (id, None),
@@ -293,6 +311,11 @@ impl<'a> Runner<'a> {
             .find(|(_, handle)| handle.task.id() == id)
             .map(|(partition, _)| partition.clone());
         if let Some(partition) = partition {
+            if is_lost {
+                self.lost(&partition);
+            } else if is_released && let Some(handle) = self.owned.get(&partition) {
+                handle.load.metrics.released.increment(1);
+            }
             self.forget(&partition);
         }
         failure
