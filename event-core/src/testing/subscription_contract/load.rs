@@ -185,7 +185,7 @@ pub async fn no_more_handlers_run_at_once_than_may<H: StoreHarness>(harness: &H)
                 );
                 Chance::new(event.number).pause().await;
                 running_now.fetch_sub(1, Ordering::SeqCst);
-                if event.number % 5 == 0 && context.attempt() == 1 {
+                if event.number.is_multiple_of(5) && context.attempt() == 1 {
                     return Err("the first attempt is too early");
                 }
                 seen.note(&by, event.order, event.number);
