@@ -1,6 +1,10 @@
 //! Producers are held back while a group is too far behind, and go on when it has caught up.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
