@@ -23,7 +23,9 @@ use crate::dispatcher::HandlerFailure;
 use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
-use crate::store::{FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted};
+use crate::store::{
+    Backend, FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted,
+};
 
 /// How many entries of a partition are read at once.
 const BATCH: usize = 500;
@@ -123,8 +125,7 @@ impl<'a> Runner<'a> {
                 () = sleep_until(closed_until.unwrap_or_else(Instant::now)), if closed_until.is_some() => {}
             }
         };
-        drop(keeping);
-        self.stop().await;
+        self.stop(keeping).await;
         match failure {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -242,10 +243,8 @@ impl<'a> Runner<'a> {
         let task = self.tasks.spawn(
             async move {
                 let end = owned.run(progress, receiver, own_changed).await;
-                if !matches!(end, End::Lost)
-                    && let Err(error) = shared.backend.release(&own_lease).await
-                {
-                    tracing::warn!(partition = %own_lease.partition, %error, "the lease is not given back; it ends by itself");
+                if !matches!(end, End::Lost) {
+                    give_back(&*shared.backend, &own_lease).await;
                 }
                 (own_lease.partition, own_lease.epoch, end)
             }
@@ -368,10 +367,20 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Stops all partitions, and waits until what runs is finished and committed.
-    async fn stop(&mut self) {
+    /// Stops all partitions, and waits until what runs is finished and committed. What the keeper takes
+    /// meanwhile is given back.
+    async fn stop(&mut self, keeping: Option<Keeping>) {
         for handle in self.owned.values() {
             handle.stopping.cancel();
+        }
+        // If it were broken off, what it has asked for might be owned all the same, by nobody, until
+        // the lease ends.
+        if let Some(keeping) = keeping
+            && let Ok(kept) = keeping.await
+        {
+            for (lease, _) in kept.acquired {
+                give_back(&*self.subscription.shared.backend, &lease).await;
+            }
         }
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.ended(ended);
@@ -421,7 +430,7 @@ impl<'a> Runner<'a> {
             // The store may be gone, and with it whoever could take what was done.
             self.tasks.abort_all();
         }
-        self.stop().await;
+        self.stop(None).await;
         result.map(|told| (self.read, told))
     }
 
@@ -499,6 +508,12 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(true)
+    }
+}
+
+async fn give_back(backend: &dyn Backend, lease: &Lease) {
+    if let Err(error) = backend.release(lease).await {
+        tracing::warn!(partition = %lease.partition, %error, "the lease is not given back; it ends by itself");
     }
 }
 

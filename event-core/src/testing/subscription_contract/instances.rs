@@ -18,7 +18,7 @@ use crate::partition::Partition;
 use crate::recorded::{AggregateId, RecordedEvent, Version};
 use crate::service::ServiceBuilder;
 use crate::testing::store_contract::StoreHarness;
-use crate::testing::store_contract::steps::{Chance, fresh, history, within};
+use crate::testing::store_contract::steps::{Chance, fresh, head, history, within};
 
 /// A second instance of a group gets nothing of a partition that the first owns.
 pub async fn a_second_instance_gets_nothing_of_an_owned_partition<H: StoreHarness>(harness: &H) {
@@ -483,19 +483,22 @@ fn emitting(builder: ServiceBuilder, name: &str, seen: &Seen) -> ServiceBuilder 
 
 /// An instance that is stopped while it takes partitions up gives all of them back.
 pub async fn a_stop_at_any_moment_gives_everything_back<H: StoreHarness>(harness: &H) {
-    let store = harness.partitioned(&shop(), 4).await;
+    let category = shop();
+    let store = harness.partitioned(&category, 4).await;
     let shop = Shop::on(&store);
     let keys = keys_of_partitions();
     let seen = Seen::new();
     let mut chance = Chance::new(5);
-    for round in 0..100 / H::LOAD_DIVISOR {
+    for round in 0..100 {
         let running = Running::start(
             service(&store, "g")
                 .instance(format!("instance{round}"))
                 .handler(notes("note", &seen)),
         );
-        for _ in 0..chance.below(4) {
+        // As many steps of the store, or fewer, as it takes to own all of them.
+        for _ in 0..chance.below(16) {
             chance.pause().await;
+            head(&store, &category).await;
         }
         running.stop().await;
     }
