@@ -1,6 +1,10 @@
 //! What a service tells of itself: its health, and its system events.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -352,7 +356,11 @@ async fn without_the_option_nothing_is_told() {
     let test = TestService::start(
         Service::builder("agent")
             .without_discovered_handlers()
-            .handler(handles_pushes()),
+            .handler(handles_pushes())
+            .retry(Retry {
+                max: 1,
+                ..Retry::default()
+            }),
     )
     .await
     .unwrap();
