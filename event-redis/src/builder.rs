@@ -194,37 +194,13 @@ impl RedisStoreBuilder {
             });
         }
         let connector = Connector::new(&self.url, self.root_certificate.take())?;
-        let mut connection = self.first_connection(&connector).await?;
-        durability::check_version(&connector, &mut connection).await?;
-        let weaknesses =
-            durability::weaknesses(&connector, &mut connection, self.durability).await?;
-        if !weaknesses.is_empty() {
-            let error = ConnectError::TooWeak {
-                address: connector.address().to_string(),
-                durability: self.durability,
-                weaknesses,
-            };
-            if !self.accepts_weaker {
+        let keys = Keys::new(std::mem::take(&mut self.prefix));
+        let start = Instant::now();
+        while let Err(error) = self.check(&connector, &keys).await {
+            // A server that goes away while it is asked may be back at once.
+            let is_gone = matches!(error, ConnectError::Unreachable { .. });
+            if !is_gone || start.elapsed() >= CONNECT_PATIENCE.min(self.patience) {
                 return Err(error);
-            }
-            tracing::warn!("accepted: {error}");
-        }
-
-        let keys = Keys::new(self.prefix);
-        for (category, wanted) in self.partitions {
-            let found = partitions::record(&mut connection, &keys, &category, wanted)
-                .await
-                .map_err(|error| ConnectError::Refused {
-                    address: connector.address().to_string(),
-                    command: "EVALSHA partitions.lua",
-                    source: boxed(error),
-                })?;
-            if found != wanted {
-                return Err(ConnectError::Partitions {
-                    category,
-                    wanted,
-                    found,
-                });
             }
         }
 
@@ -243,6 +219,38 @@ impl RedisStoreBuilder {
             patience: self.patience,
             connector,
         }))
+    }
+
+    /// Looks whether the server can be used.
+    async fn check(&self, connector: &Connector, keys: &Keys) -> Result<(), ConnectError> {
+        let mut connection = self.first_connection(connector).await?;
+        durability::check_version(connector, &mut connection).await?;
+        let weaknesses =
+            durability::weaknesses(connector, &mut connection, self.durability).await?;
+        if !weaknesses.is_empty() {
+            let error = ConnectError::TooWeak {
+                address: connector.address().to_string(),
+                durability: self.durability,
+                weaknesses,
+            };
+            if !self.accepts_weaker {
+                return Err(error);
+            }
+            tracing::warn!("accepted: {error}");
+        }
+        for (category, wanted) in &self.partitions {
+            let found = partitions::record(&mut connection, keys, category, *wanted)
+                .await
+                .map_err(|error| durability::failed(connector, "EVALSHA partitions.lua", error))?;
+            if found != *wanted {
+                return Err(ConnectError::Partitions {
+                    category: category.clone(),
+                    wanted: *wanted,
+                    found,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn first_connection(
