@@ -12,6 +12,7 @@
 //! | `feeds` | what lies in Redis afterwards, by plain commands |
 //! | `verdict` | what is wrong with it |
 //! | `run` | all of it together |
+//! | `storm` | far more events than a service can handle |
 
 mod events;
 mod faults;
@@ -20,6 +21,7 @@ mod instances;
 mod load;
 mod proxy;
 mod run;
+mod storm;
 mod verdict;
 mod worker;
 
@@ -44,6 +46,11 @@ enum Role {
     /// One of the processes that handle events; this program starts them itself.
     #[command(hide = true)]
     Worker(worker::Job),
+    /// Sends far more events than a service can handle, and looks at its memory.
+    Storm(storm::Storm),
+    /// The service of the storm; this program starts it itself.
+    #[command(hide = true)]
+    Slow(storm::Slow),
 }
 
 /// What is to go wrong.
@@ -108,6 +115,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     match arguments.role {
         Some(Role::Worker(job)) => worker::work(job).await,
+        Some(Role::Storm(storm)) => storm::rage(storm).await,
+        Some(Role::Slow(slow)) => storm::handle(slow).await,
         None => run::run(arguments.plan).await,
     }
 }
