@@ -129,5 +129,5 @@ impl Bill {
 
 /// Whether `tally` emits something for this order.
 pub(crate) fn is_tallied(number: u32) -> bool {
-    number % 3 == 0
+    number.is_multiple_of(3)
 }
