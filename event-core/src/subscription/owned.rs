@@ -551,7 +551,12 @@ impl Owned {
                 let Some(work) = self.work(number) else {
                     return;
                 };
-                work.retrying.retain(|retrying| retrying.route != route);
+                if appends.is_empty() {
+                    work.retrying.retain(|retrying| retrying.route != route);
+                } else {
+                    // Its attempts count on if what it emitted is refused.
+                    work.through(route);
+                }
                 work.done.push(route);
                 if waiting {
                     let sent = sent.events.into_iter().map(|published| published.event);
@@ -594,6 +599,7 @@ impl Owned {
         };
         let retrying = work.retrying(route, route_number, now);
         retrying.attempts += 1;
+        retrying.is_through = false;
         let attempts = retrying.attempts;
         let first_failed_at = retrying.first_failed_at;
         let class = route.class_of(&error);
