@@ -1179,12 +1179,32 @@ impl Owned {
         kept.finished += newer.finished;
         self.gathered = kept;
         for ((number, route), error) in failures {
+            self.leave_parked(number);
             if let Some(work) = self.work(number) {
                 work.uncommitted = work.uncommitted.saturating_sub(1);
                 work.done.retain(|done| *done != route);
             }
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);
+        }
+    }
+
+    /// Takes back that a dead letter is none any more: what was emitted for it is refused.
+    fn leave_parked(&mut self, number: Number) {
+        let Some(work) = self.redriven.get_mut(&number) else {
+            return;
+        };
+        let Some(redriven) = &mut work.redriven else {
+            return;
+        };
+        let Some(at) = (self.gathered.resolved.iter()).position(|id| *id == redriven.id) else {
+            return;
+        };
+        redriven.is_resolved = true;
+        work.uncommitted = work.uncommitted.saturating_sub(1);
+        self.gathered.resolved.swap_remove(at);
+        if let Some(at) = (self.gathered.waiting.iter()).position(|waiting| *waiting == number) {
+            self.gathered.waiting.swap_remove(at);
         }
     }
 }
