@@ -123,6 +123,7 @@ macro_rules! subscription_contract_tests {
                 a_redrive_that_fails_again_parks_the_key_again
                 redrives_beside_arrivals_keep_the_order
                 a_redriven_event_emits_once
+                a_redriven_event_whose_emits_are_refused_stays
                 a_discard_lets_the_key_flow
                 an_undecodable_entry_is_a_dead_letter
                 an_unreadable_payload_is_a_dead_letter
