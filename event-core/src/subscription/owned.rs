@@ -559,7 +559,12 @@ impl Owned {
                 let Some(work) = self.work(number) else {
                     return;
                 };
-                work.retrying.retain(|retrying| retrying.route != route);
+                if appends.is_empty() {
+                    work.retrying.retain(|retrying| retrying.route != route);
+                } else {
+                    // Its attempts count on if what it emitted is refused.
+                    work.through(route);
+                }
                 work.done.push(route);
                 if waiting {
                     let sent = sent.events.into_iter().map(|published| published.event);
@@ -602,6 +607,7 @@ impl Owned {
         };
         let retrying = work.retrying(route, route_number, now);
         retrying.attempts += 1;
+        retrying.is_through = false;
         let attempts = retrying.attempts;
         let first_failed_at = retrying.first_failed_at;
         let class = route.class_of(&error);
@@ -1203,6 +1209,7 @@ impl Owned {
         kept.finished += newer.finished;
         self.gathered = kept;
         for ((number, route), error) in failures {
+            self.leave_parked(number);
             if let Some(work) = self.work(number) {
                 work.uncommitted = work.uncommitted.saturating_sub(1);
                 work.done.retain(|done| *done != route);
@@ -1213,6 +1220,25 @@ impl Owned {
             }
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);
+        }
+    }
+
+    /// Takes back that a dead letter is none any more: what was emitted for it is refused.
+    fn leave_parked(&mut self, number: Number) {
+        let Some(work) = self.redriven.get_mut(&number) else {
+            return;
+        };
+        let Some(redriven) = &mut work.redriven else {
+            return;
+        };
+        let Some(at) = (self.gathered.resolved.iter()).position(|id| *id == redriven.id) else {
+            return;
+        };
+        redriven.is_resolved = true;
+        work.uncommitted = work.uncommitted.saturating_sub(1);
+        self.gathered.resolved.swap_remove(at);
+        if let Some(at) = (self.gathered.waiting.iter()).position(|waiting| *waiting == number) {
+            self.gathered.waiting.swap_remove(at);
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Work {
     /// Whether one is being called, or is about to be.
     pub(super) is_running: bool,
     pub(super) permit: Option<Permit>,
-    /// Handlers that have failed and are called again.
+    /// Handlers that have failed: they are called again, or were, and what they emitted is not stored.
     pub(super) retrying: Vec<Retrying>,
     /// Handlers that are through.
     pub(super) done: Vec<usize>,
@@ -58,6 +58,8 @@ pub(super) struct Redriven {
 pub(super) struct Retrying {
     pub(super) route: usize,
     pub(super) attempts: u32,
+    /// Whether it is through, unless what it emitted is refused.
+    pub(super) is_through: bool,
     pub(super) delays: ExponentialBackoff,
     pub(super) first_failed_at: DateTime<Utc>,
 }
@@ -115,6 +117,7 @@ impl Work {
                 self.retrying.push(Retrying {
                     route: number,
                     attempts: 0,
+                    is_through: false,
                     delays: route.policy.retry.delays(),
                     first_failed_at: now,
                 });
@@ -122,6 +125,15 @@ impl Work {
             }
         };
         &mut self.retrying[index]
+    }
+
+    /// Notes that a handler is through, but for what it emitted.
+    pub(super) fn through(&mut self, route: usize) {
+        for retrying in &mut self.retrying {
+            if retrying.route == route {
+                retrying.is_through = true;
+            }
+        }
     }
 }
 
@@ -143,7 +155,7 @@ impl Settling for Work {
             || (self.next >= self.routes.len()
                 && !self.is_running
                 && !self.is_left_open
-                && self.retrying.is_empty())
+                && self.retrying.iter().all(|retrying| retrying.is_through))
     }
 
     fn is_finished(&self) -> bool {

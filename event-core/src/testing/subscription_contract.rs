@@ -107,6 +107,7 @@ macro_rules! subscription_contract_tests {
                 a_panic_is_a_failed_attempt
                 a_handler_that_never_returns_times_out
                 only_the_handler_that_failed_is_called_again
+                an_emit_that_is_refused_is_a_failed_attempt
                 an_exhausted_event_may_be_left_out
                 an_exhausted_event_may_stop_the_group
                 a_fatal_error_stops_the_group
@@ -122,6 +123,7 @@ macro_rules! subscription_contract_tests {
                 a_redrive_that_fails_again_parks_the_key_again
                 redrives_beside_arrivals_keep_the_order
                 a_redriven_event_emits_once
+                a_redriven_event_whose_emits_are_refused_stays
                 a_discard_lets_the_key_flow
                 an_undecodable_entry_is_a_dead_letter
                 an_unreadable_payload_is_a_dead_letter

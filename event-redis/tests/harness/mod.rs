@@ -44,7 +44,7 @@ impl StoreHarness for Redis {
     }
 
     // Each round trip takes its time, and so does each connection.
-    const LOAD_DIVISOR: usize = 5;
+    const LOAD_DIVISOR: usize = 2;
 
     async fn append_foreign(
         &self,

@@ -14,7 +14,7 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
-    Acquired, Append, Commit, CommitError, Expected, Groups, Lease, Member, Progress,
+    Acquired, Append, Commit, CommitError, EventStore, Expected, Groups, Lease, Member, Progress,
 };
 
 async fn join(store: &impl Groups, group: &str, instance: &str, lease: Duration) -> Vec<Member> {
@@ -195,13 +195,20 @@ pub async fn of_ten_that_acquire_at_once_one_wins<H: StoreHarness>(harness: &H) 
 /// Who has lost a partition can write nothing more: no commit, no prolongation, and no release of what is
 /// another's.
 pub async fn an_old_epoch_can_write_nothing<H: StoreHarness>(harness: &H) {
-    let store = fresh(harness).await;
+    // Be the next owner another instance, or the same that has come back.
+    for next in ["b", "a"] {
+        let store = fresh(harness).await;
+        the_old_epoch_can_write_nothing(&store, next).await;
+    }
+}
+
+async fn the_old_epoch_can_write_nothing(store: &(impl Groups + EventStore), next: &str) {
     let partition = Partition::from(bank());
-    append_to_feed(&store, &bank(), deposits(2)).await;
-    let there = head(&store, &bank()).await;
-    let (old, _) = acquire(&store, "g", &partition, "a", LONG).await;
+    append_to_feed(store, &bank(), deposits(2)).await;
+    let there = head(store, &bank()).await;
+    let (old, _) = acquire(store, "g", &partition, "a", LONG).await;
     commit(
-        &store,
+        store,
         &old,
         &Commit {
             number: 1,
@@ -210,7 +217,7 @@ pub async fn an_old_epoch_can_write_nothing<H: StoreHarness>(harness: &H) {
     )
     .await;
     store.release(&old).await.unwrap();
-    let (new, _) = acquire(&store, "g", &partition, "b", LONG).await;
+    let (new, _) = acquire(store, "g", &partition, next, LONG).await;
 
     let late = Commit {
         number: 2,
@@ -235,13 +242,13 @@ pub async fn an_old_epoch_can_write_nothing<H: StoreHarness>(harness: &H) {
     }
     assert!(!store.renew(&old, LONG).await.unwrap());
     store.release(&old).await.unwrap();
-    refused_acquire(&store, "g", &partition, "c").await;
-    assert_eq!(head(&store, &bank()).await, there, "it emitted nothing");
-    let progress = open(&store, "g", &partition, Start::Beginning).await;
+    refused_acquire(store, "g", &partition, "c").await;
+    assert_eq!(head(store, &bank()).await, there, "it emitted nothing");
+    let progress = open(store, "g", &partition, Start::Beginning).await;
     assert_eq!(progress.checkpoint, Position::START);
     // The new one can.
-    commit(&store, &new, &Commit { number: 1, ..late }).await;
-    let progress = open(&store, "g", &partition, Start::Beginning).await;
+    commit(store, &new, &Commit { number: 1, ..late }).await;
+    let progress = open(store, "g", &partition, Start::Beginning).await;
     assert_eq!(progress.checkpoint, there);
-    append(&store, &account("a"), Expected::Exact(1), vec![deposit()]).await;
+    append(store, &account("a"), Expected::Exact(1), vec![deposit()]).await;
 }

@@ -1,5 +1,6 @@
 //! Failures: handlers that fail, panic or never return.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,14 +8,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::orders::{Placed, orders, placed};
+use super::orders::{Invoiced, Placed, billing, orders, placed};
 use super::steps::{
-    Running, Seen, Shop, build, committed, dead_letters, dead_letters_of, notes, quick, service,
+    Running, Seen, Shop, all_events, build, committed, dead_letters, dead_letters_of, notes, quick,
+    service,
 };
 use crate::failure::{ErrorClass, Failure, OnExhausted};
 use crate::handler::{Context, HandlerDefinition, HandlerError};
 use crate::service::ServiceError;
-use crate::store::DeadLetterReason;
+use crate::store::{DeadLetterReason, Limits};
 use crate::testing::store_contract::StoreHarness;
 use crate::testing::store_contract::steps::{fresh, within};
 
@@ -179,6 +181,66 @@ pub async fn only_the_handler_that_failed_is_called_again<H: StoreHarness>(harne
     for by in ["before", "flaky", "later"] {
         assert!(seen.by(by).into_iter().eq(1..=10), "handler `{by}`");
     }
+}
+
+/// What is emitted and cannot be stored is a failed attempt of its handler, and stores nothing; what others
+/// emitted meanwhile is stored, and the key waits.
+pub async fn an_emit_that_is_refused_is_a_failed_attempt<H: StoreHarness>(harness: &H) {
+    let store = harness
+        .store(Limits {
+            payload_bytes: 200,
+            ..Limits::default()
+        })
+        .await;
+    let seen = Seen::new();
+    let handler = {
+        let (seen, by) = (seen.clone(), Arc::from("emits"));
+        HandlerDefinition::function("emits", move |event: Placed, context: Context| {
+            seen.note(&by, event.order.as_str(), event.number);
+            let is_large = event.order == "a"
+                && (event.number == 4 || (event.number == 2 && context.attempt() == 1));
+            let invoice = |order| Invoiced {
+                order,
+                number: event.number,
+            };
+            let large = is_large.then(|| invoice("x".repeat(200)));
+            let invoices = (invoice(event.order), large);
+            async move { invoices }
+        })
+        .on("shop.order.placed")
+        .emits("billing.invoiced")
+    };
+    let running = Running::start(service(&store, "g").handler(handler));
+    let all: Vec<_> = (1..=6)
+        .flat_map(|number| [placed("a", number), placed("b", number)])
+        .collect();
+    let published = Shop::on(&store).publish(all).await;
+    let letters = dead_letters_of(&store, "g", 3).await;
+    committed(&store, "g", published[11].position()).await;
+    running.stop().await;
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.position, letter.reason, letter.attempts))
+        .collect();
+    let of_a = |number: usize| published[2 * (number - 1)].position();
+    assert_eq!(
+        told,
+        [
+            (of_a(4), DeadLetterReason::Exhausted, 3),
+            (of_a(5), DeadLetterReason::Follows, 0),
+            (of_a(6), DeadLetterReason::Follows, 0),
+        ]
+    );
+    assert_eq!(seen.of("a"), [1, 2, 2, 3, 4, 4, 4]);
+    assert!(seen.of("b").into_iter().eq(1..=6));
+    let mut invoiced: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in all_events(&store, &billing()).await {
+        let Invoiced { order, number } = event.decode().unwrap();
+        invoiced.entry(order).or_default().push(number);
+    }
+    assert_eq!(invoiced.remove("a"), Some(vec![1, 2, 3]));
+    assert_eq!(invoiced.remove("b"), Some((1..=6).collect()));
+    assert!(invoiced.is_empty(), "nothing too large is stored");
 }
 
 /// Where a handler's policy says so, an event is left out after the last attempt: it is no dead letter, and

@@ -17,7 +17,9 @@ use super::steps::{
 use crate::codec::Codec;
 use crate::handler::{Context, HandlerDefinition};
 use crate::recorded::Position;
-use crate::store::{Chosen, DeadLetter, DeadLetterId, DeadLetterReason, InspectedDeadLetter};
+use crate::store::{
+    Chosen, DeadLetter, DeadLetterId, DeadLetterReason, InspectedDeadLetter, Limits,
+};
 use crate::testing::store_contract::StoreHarness;
 use crate::testing::store_contract::steps::{Chance, fresh};
 
@@ -440,6 +442,61 @@ pub async fn a_redriven_event_emits_once<H: StoreHarness>(harness: &H) {
         .map(|event| event.decode::<Invoiced>().unwrap().number)
         .collect();
     assert!(invoiced.into_iter().eq(1..=20));
+}
+
+/// A redriven event whose emits the store refuses stays a dead letter, until they are accepted.
+pub async fn a_redriven_event_whose_emits_are_refused_stays<H: StoreHarness>(harness: &H) {
+    let store = harness
+        .store(Limits {
+            payload_bytes: 200,
+            ..Limits::default()
+        })
+        .await;
+    // How many bytes are emitted: none at all is a failure.
+    let (bytes, emitted) = watch::channel(0);
+    let handler = HandlerDefinition::function("emits", move |event: Placed, _: Context| {
+        let bytes = *emitted.borrow();
+        async move {
+            match bytes {
+                0 => Err("not yet"),
+                _ => Ok(Invoiced {
+                    order: "x".repeat(bytes),
+                    number: event.number,
+                }),
+            }
+        }
+    })
+    .on("shop.order.placed")
+    .emits("billing.invoiced")
+    .retry(quick(2));
+    let running = Running::start(service(&store, "g").handler(handler));
+    let shop = Shop::on(&store);
+    shop.publish(orders("a", 1..=3)).await;
+    let first = dead_letters_of(&store, "g", 3).await;
+    bytes.send_replace(200);
+    redrive(&store, "g", Chosen::All).await;
+    let again = dead_letters_once(&store, "g", "the redrive has failed", |letters| {
+        letters.is_empty() || letters.iter().all(|letter| !letter.redrive)
+    })
+    .await;
+    assert_eq!(numbers(&again), numbers(&first));
+    assert_eq!(again[0].attempts, 4);
+    let last = shop.publish(placed("b", 1)).await;
+    dead_letters_of(&store, "g", 4).await;
+    committed(&store, "g", last[0].position()).await;
+    bytes.send_replace(1);
+    redrive(&store, "g", Chosen::All).await;
+    dead_letters_of(&store, "g", 0).await;
+    running.stop().await;
+    let invoiced: Vec<_> = all_events(&store, &billing())
+        .await
+        .iter()
+        .map(|event| event.decode::<Invoiced>().unwrap())
+        .collect();
+    assert!(invoiced.iter().all(|invoiced| invoiced.order == "x"));
+    let mut of: Vec<_> = invoiced.iter().map(|invoiced| invoiced.number).collect();
+    of.sort_unstable();
+    assert_eq!(of, [1, 1, 2, 3]);
 }
 
 /// When the dead letters of a key are discarded, the key flows again, without them.
