@@ -7,6 +7,9 @@
 //! the server keep one: XREADGROUP COUNT 500, and with each call one XACK of all entries of the call
 //! before.
 //!
+//! In `drain.parallel` the handler takes its events in any order, and the ceiling is that of
+//! `drain.vs_group`.
+//!
 //! In `groups.20` there are 20 such groups on one feed, and 20 loops of XREAD, all at once.
 
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use event_core::prelude::*;
-use event_core::{Category, Groups, HandlerDefinition, Partition, Start};
+use event_core::{Category, Delivery, Groups, HandlerDefinition, Partition, Start};
 use event_redis::RedisStore;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
@@ -37,24 +40,30 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let events = plan.amount(40_000, 200_000);
     let row = "drain.ordered";
     if plan.wants(row) {
-        let sides = measure_row(events, 1, feed::read_bare, plan).await?;
+        let sides = measure_row(Delivery::Ordered, events, 1, feed::read_bare, plan).await?;
         report.add(row, "events/s", sides, Reach::ratio(Bound::AtLeast(0.6)));
     }
     let row = "drain.vs_group";
     if plan.wants(row) {
-        let sides = measure_row(events, 1, read_in_group, plan).await?;
+        let sides = measure_row(Delivery::Ordered, events, 1, read_in_group, plan).await?;
         report.add(row, "events/s", sides, Reach::ratio(Bound::AtLeast(1.5)));
+    }
+    let row = "drain.parallel";
+    if plan.wants(row) {
+        let sides = measure_row(Delivery::Parallel, events, 1, read_in_group, plan).await?;
+        report.add(row, "events/s", sides, Reach::ratio(Bound::AtLeast(0.7)));
     }
     let row = "groups.20";
     if plan.wants(row) {
         let events = plan.amount(4_000, 40_000);
-        let sides = measure_row(events, 20, feed::read_bare, plan).await?;
+        let sides = measure_row(Delivery::Ordered, events, 20, feed::read_bare, plan).await?;
         report.add(row, "events/s", sides, Reach::ratio(Bound::AtLeast(0.5)));
     }
     Ok(())
 }
 
 async fn measure_row<F>(
+    delivery: Delivery,
     events: usize,
     groups: usize,
     read_bare: ReadBare<F>,
@@ -83,10 +92,13 @@ where
             round += 1;
             let names: Vec<_> = (0..groups).map(|n| format!("drain-{round}-{n}")).collect();
             let draining = names.iter().cloned();
-            let draining = draining.map(|group| drain(store.clone(), group, events));
+            let draining = draining.map(|group| drain(store.clone(), group, delivery, events));
             let took = time(draining).await?;
-            for group in &names {
-                expect_drained(&store, group).await?;
+            // What is handled in any order has no checkpoint of ours.
+            if delivery == Delivery::Ordered {
+                for group in &names {
+                    expect_drained(&store, group).await?;
+                }
             }
             Ok(rate(events * groups, took))
         },
@@ -95,7 +107,12 @@ where
 }
 
 /// Has a new group handle all events.
-async fn drain(store: RedisStore, group: String, events: usize) -> anyhow::Result<()> {
+async fn drain(
+    store: RedisStore,
+    group: String,
+    delivery: Delivery,
+    events: usize,
+) -> anyhow::Result<()> {
     let backlog = Arc::new(Backlog::new(events));
     let left = Arc::clone(&backlog);
     let handler = HandlerDefinition::function("ignore", move |_: RecordedEvent, _: Context| {
@@ -104,7 +121,7 @@ async fn drain(store: RedisStore, group: String, events: usize) -> anyhow::Resul
     });
     let service = Service::builder(group)
         .store(store)
-        .handler(handler.on("order.*"))
+        .handler(handler.on("order.*").delivery(delivery))
         .build()?;
     service.run_until(backlog.worked_off()).await?;
     Ok(())

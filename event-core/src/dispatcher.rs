@@ -132,8 +132,7 @@ impl Dispatcher {
         let context = Context {
             handler: Arc::clone(&route.name),
             group: Arc::clone(&self.group),
-            event_id: metadata.event_id,
-            correlation_id: metadata.correlation_id.as_str().into(),
+            event: event.clone(),
             attempt,
             codec: self.codec.clone(),
         };
