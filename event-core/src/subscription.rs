@@ -230,9 +230,16 @@ impl Subscription {
                     }
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    let is_ours = self.owned().contains_key(&partition);
-                    if !is_ours && self.is_handled(&partition, event.position()).await? {
-                        return Err(IdleError::Passed);
+                    let is_ours = || self.owned().contains_key(&partition);
+                    // Asked once more afterwards: it may have become ours, and handled, meanwhile.
+                    if !is_ours()
+                        && self.is_handled(&partition, event.position()).await?
+                        && !is_ours()
+                    {
+                        return match outcome.try_recv() {
+                            Ok(outcome) => outcome.map_err(IdleError::Failed),
+                            Err(_) => Err(IdleError::Passed),
+                        };
                     }
                 }
             }

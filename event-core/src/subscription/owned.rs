@@ -302,21 +302,19 @@ impl Owned {
         match entry {
             FeedEntry::Event(event) => {
                 let routes = self.routes_of(event.event_type());
-                let is_taken = !routes.is_empty();
+                if routes.is_empty() {
+                    self.window.pass(position, Some(event.metadata().event_id));
+                    self.gathered.finished += 1;
+                    self.leave_behind(event.payload().len());
+                    return;
+                }
                 let mut work = Work::new(position, Some(event), routes, Arc::clone(&self.names));
                 work.done = done;
                 let lane = work.lane;
-                work.is_running = is_taken;
-                work.is_finished = !is_taken;
-                work.is_counted = !is_taken;
+                work.is_running = true;
                 let number = self.window.push(work);
-                if is_taken {
-                    self.taken += 1;
-                    self.enter_lane(lane, number);
-                } else {
-                    self.gathered.finished += 1;
-                    self.leave_behind();
-                }
+                self.taken += 1;
+                self.enter_lane(lane, number);
             }
             FeedEntry::Undecodable { error, .. } => {
                 tracing::error!(
@@ -566,10 +564,7 @@ impl Owned {
                     work.through(route);
                 }
                 work.done.push(route);
-                if waiting {
-                    let sent = sent.events.into_iter().map(|published| published.event);
-                    work.emitted.extend(sent);
-                }
+                let event_id = work.event_id();
                 if round == Round::First {
                     work.permit = Some(permit);
                 }
@@ -578,6 +573,10 @@ impl Owned {
                     self.gathered.runs.push((number, route));
                     self.gathered.emitted.push(appends);
                     self.gathered.waiting.push(number);
+                }
+                if waiting && let Some(event_id) = event_id {
+                    let sent = sent.events.into_iter().map(|published| published.event);
+                    self.shared.waiting.note_emitted(event_id, sent);
                 }
             }
             Err(error) => {
@@ -801,7 +800,7 @@ impl Owned {
         let Some(work) = self.work(number) else {
             return;
         };
-        if work.is_finished || !work.is_settled() {
+        if !work.is_settled() {
             return;
         }
         if let Some(redriven) = &mut work.redriven
@@ -827,7 +826,6 @@ impl Owned {
         let Some(work) = self.work(number) else {
             return;
         };
-        work.is_finished = true;
         let is_new = work.count();
         let lane = work.lane;
         if !shared.waiting.is_empty()
@@ -835,7 +833,7 @@ impl Owned {
         {
             let outcome = match work.failure.take() {
                 Some(failure) => Err(failure),
-                None => Ok(std::mem::take(&mut work.emitted)),
+                None => Ok(()),
             };
             shared.waiting.tell(event_id, outcome);
         }
@@ -844,15 +842,15 @@ impl Owned {
         } else {
             self.leave_lane(lane);
             self.gathered.finished += u64::from(is_new);
-            self.leave_behind();
+            let bytes = self.window.leave(number);
+            self.leave_behind(bytes);
         }
     }
 
-    /// Moves the window along.
-    fn leave_behind(&mut self) {
+    /// Notes that an entry of so many bytes is out of the window.
+    fn leave_behind(&mut self, bytes: usize) {
         self.gathered.is_moved = true;
-        let (left, bytes) = self.window.advance();
-        if left > 0 && self.load.remove(left, bytes) {
+        if self.load.remove(1, bytes) {
             self.shared.room.notify_one();
         }
     }
@@ -1154,13 +1152,10 @@ impl Owned {
             .zip(&commit.emitted)
             .zip(&committed.emitted)
         {
-            if let Some(work) = self.work(*number)
-                && let Some(event_id) = work.event_id()
-                && shared.waiting.waits_for(event_id)
-            {
-                for (append, appended) in appends.iter().zip(places) {
-                    work.emitted.extend(recorded(append, appended));
-                }
+            if let Some(event_id) = self.work(*number).and_then(|work| work.event_id()) {
+                let stored = appends.iter().zip(places);
+                let stored = stored.flat_map(|(append, appended)| recorded(append, appended));
+                shared.waiting.note_emitted(event_id, stored);
             }
         }
     }
