@@ -270,12 +270,14 @@ impl Service {
         &self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServiceError> {
-        let stopping = CancellationToken::new();
+        let (stopping, breaking) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         {
             let subscription = Arc::clone(&self.inner.subscription);
             let stopping = stopping.clone();
-            tasks.spawn(async move { subscription.run(stopping).await }.in_current_span());
+            let breaking = breaking.clone();
+            tasks
+                .spawn(async move { subscription.run(stopping, breaking).await }.in_current_span());
         }
         if let Some(realtime) = &self.inner.realtime {
             let (realtime, stopping) = (Arc::clone(realtime), stopping.clone());
@@ -313,7 +315,11 @@ impl Service {
         .await;
         if finished.is_err() {
             // Broken off at its next await; a handler that blocks its thread has none.
-            let _ = tokio::time::timeout(BREAK_OFF, tasks.shutdown()).await;
+            breaking.cancel();
+            let broken_off = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(BREAK_OFF, broken_off).await.is_err() {
+                tasks.abort_all();
+            }
         }
         let result = match (ended_early, finished) {
             (Some(ended), _) => {

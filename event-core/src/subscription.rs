@@ -168,17 +168,22 @@ impl Subscription {
         debug_span!("subscription", group = &*self.shared.group)
     }
 
-    /// Handles events until it is stopped. Reconnects without end.
+    /// Handles events until it is stopped, and then finishes what runs unless `breaking` breaks it off.
+    /// Reconnects without end.
     ///
     /// # Errors
     /// The failure that stops the group.
-    pub(crate) async fn run(&self, stopping: CancellationToken) -> Result<(), Arc<HandlerFailure>> {
+    pub(crate) async fn run(
+        &self,
+        stopping: CancellationToken,
+        breaking: CancellationToken,
+    ) -> Result<(), Arc<HandlerFailure>> {
         if self.categories.is_empty() {
             stopping.cancelled().await;
             return Ok(());
         }
         let _engine = self.engine.lock().await;
-        Runner::new(self, stopping)
+        Runner::new(self, stopping, breaking)
             .run()
             .instrument(self.span())
             .await
@@ -199,7 +204,7 @@ impl Subscription {
     ) -> Result<(usize, Option<Outcome>), IdleError> {
         self.begin().await?;
         self.shared.take_failure();
-        let (handled, told) = Runner::new(self, CancellationToken::new())
+        let (handled, told) = Runner::new(self, CancellationToken::new(), CancellationToken::new())
             .run_until_idle(outcome)
             .instrument(self.span())
             .await?;

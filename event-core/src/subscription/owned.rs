@@ -140,6 +140,8 @@ pub(super) struct Owned {
     last_commit: Option<Instant>,
     must_load: bool,
     stopping: CancellationToken,
+    /// Breaks off what still runs.
+    breaking: CancellationToken,
     failure: Option<Arc<HandlerFailure>>,
 }
 
@@ -151,6 +153,7 @@ impl Owned {
         progress: &Progress,
         load: Arc<Load>,
         stopping: CancellationToken,
+        breaking: CancellationToken,
     ) -> Self {
         let names = dispatcher
             .routes
@@ -178,6 +181,7 @@ impl Owned {
             last_commit: None,
             must_load: false,
             stopping,
+            breaking,
             failure: None,
         }
     }
@@ -193,7 +197,7 @@ impl Owned {
         if !self.restore(open).await {
             return End::Stopped;
         }
-        let stopping = self.stopping.clone();
+        let (stopping, breaking) = (self.stopping.clone(), self.breaking.clone());
         let mut is_stopping = false;
         loop {
             self.proceed();
@@ -208,6 +212,11 @@ impl Owned {
             let commit_at = self.commit_at();
             tokio::select! {
                 biased;
+                () = breaking.cancelled() => {
+                    // Handlers end at their next await, before anybody else is told of the stop.
+                    self.units.shutdown().await;
+                    return End::Stopped;
+                }
                 talk = poll_fn(|context| match &mut self.talk {
                     Some(talk) => talk.as_mut().poll(context),
                     None => Poll::Pending,

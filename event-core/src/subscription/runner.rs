@@ -53,6 +53,7 @@ struct Handle {
 pub(super) struct Runner<'a> {
     subscription: &'a Subscription,
     stopping: CancellationToken,
+    breaking: CancellationToken,
     owned: BTreeMap<Partition, Handle>,
     tasks: JoinSet<(Partition, u64, End)>,
     /// How many entries were read.
@@ -60,10 +61,15 @@ pub(super) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(subscription: &'a Subscription, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        subscription: &'a Subscription,
+        stopping: CancellationToken,
+        breaking: CancellationToken,
+    ) -> Self {
         Self {
             subscription,
             stopping,
+            breaking,
             owned: BTreeMap::new(),
             tasks: JoinSet::new(),
             read: 0,
@@ -236,6 +242,7 @@ impl<'a> Runner<'a> {
             &progress,
             Arc::clone(&load),
             stopping.clone(),
+            self.breaking.clone(),
         );
         let after = progress.reached;
         let shared = Arc::clone(&subscription.shared);
