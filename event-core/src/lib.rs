@@ -85,10 +85,11 @@ pub use service::{
 };
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Chosen, Commit, CommitError,
-    Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction,
-    EventStore, Expected, FeedEntry, FeedReader, GroupBatch, GroupReader, Groups,
-    InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, Progress, ReadError, StoreError,
-    Target, Versions, Wanted,
+    Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters,
+    Direction, EntryEmits, EventStore, Expected, FeedEntry, FeedReader, Finish, FinishError,
+    Finished, GroupBatch, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member,
+    MemoryStore, Open, ParallelGroup, ParallelGroups, ParallelReader, Progress, ReadError,
+    StoreError, Taken, Target, Versions, Wanted,
 };
 pub use subscription::{CircuitBreaker, CircuitState, RateLimit};
 

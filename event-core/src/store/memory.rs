@@ -1,5 +1,6 @@
 mod dead_letters;
 mod groups;
+mod parallel_groups;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -29,6 +30,7 @@ use crate::store::{
     Limits, ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
+use parallel_groups::ParallelContent;
 
 /// How long the ids of events are remembered.
 const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
@@ -48,6 +50,7 @@ struct Content {
     /// How many partitions a category has, where it is more than one.
     partitions: HashMap<Category, u32>,
     groups: HashMap<String, GroupContent>,
+    parallel: ParallelContent,
     /// Counts what was written to feeds, for those who read several.
     written: watch::Sender<u64>,
     subscribers: Vec<Subscriber>,
@@ -60,6 +63,7 @@ impl Default for Content {
             feeds: HashMap::new(),
             partitions: HashMap::new(),
             groups: HashMap::new(),
+            parallel: ParallelContent::default(),
             written: watch::Sender::new(0),
             subscribers: Vec::new(),
             publisher: RealtimePublisher::default(),
@@ -245,16 +249,20 @@ impl Feed {
         self.entries[start..]
             .iter()
             .take(limit)
-            .map(
-                |(position, fields)| match entry::decode(category, *position, fields) {
-                    Ok(event) => FeedEntry::Event(event),
-                    Err(error) => FeedEntry::Undecodable {
-                        position: *position,
-                        error,
-                    },
-                },
-            )
+            .map(|(position, fields)| decode(category, *position, fields))
             .collect()
+    }
+
+    fn read_at(&self, category: &Category, position: Position) -> Option<FeedEntry> {
+        let at = self
+            .entries
+            .binary_search_by_key(&position, |(position, _)| *position);
+        let (position, fields) = &self.entries[at.ok()?];
+        Some(decode(category, *position, fields))
+    }
+
+    fn head(&self) -> Position {
+        *self.head.borrow()
     }
 
     /// The version of the aggregate of an append; 0 where it has none.
@@ -326,6 +334,13 @@ impl Feed {
                 }
             })
             .collect()
+    }
+}
+
+fn decode(category: &Category, position: Position, fields: &EntryFields<'static>) -> FeedEntry {
+    match entry::decode(category, position, fields) {
+        Ok(event) => FeedEntry::Event(event),
+        Err(error) => FeedEntry::Undecodable { position, error },
     }
 }
 

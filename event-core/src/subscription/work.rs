@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use backon::ExponentialBackoff;
 use chrono::{DateTime, Utc};
 use crc::{CRC_64_XZ, Crc};
 use uuid::Uuid;
 
 use super::gate::Permit;
+use super::retrying::Retrying;
 use super::window::Settling;
 use crate::dispatcher::{HandlerFailure, Route};
 use crate::recorded::{Position, RecordedEvent};
@@ -27,8 +27,8 @@ pub(super) struct Work {
     /// Whether one is being called, or is about to be.
     pub(super) is_running: bool,
     pub(super) permit: Option<Permit>,
-    /// Handlers that have failed and are called again.
-    pub(super) retrying: Vec<Retrying>,
+    /// Handlers that have failed and are called again, by their number.
+    pub(super) retrying: Vec<(usize, Retrying)>,
     /// Handlers that are through.
     pub(super) done: Vec<usize>,
     /// What of it the next commits have to store.
@@ -50,14 +50,6 @@ pub(super) struct Redriven {
     pub(super) id: DeadLetterId,
     /// Whether it is none any more when its handlers are through.
     pub(super) is_resolved: bool,
-}
-
-/// A handler that has failed and is called again.
-pub(super) struct Retrying {
-    pub(super) route: usize,
-    pub(super) attempts: u32,
-    pub(super) delays: ExponentialBackoff,
-    pub(super) first_failed_at: DateTime<Utc>,
 }
 
 impl Work {
@@ -106,19 +98,14 @@ impl Work {
         number: usize,
         now: DateTime<Utc>,
     ) -> &mut Retrying {
-        let index = match self.retrying.iter().position(|r| r.route == number) {
+        let index = match self.retrying.iter().position(|(own, _)| *own == number) {
             Some(index) => index,
             None => {
-                self.retrying.push(Retrying {
-                    route: number,
-                    attempts: 0,
-                    delays: route.policy.retry.delays(),
-                    first_failed_at: now,
-                });
+                self.retrying.push((number, Retrying::new(route, now)));
                 self.retrying.len() - 1
             }
         };
-        &mut self.retrying[index]
+        &mut self.retrying[index].1
     }
 }
 
