@@ -50,3 +50,5 @@ impl StoreHarness for Redis {
 }
 
 event_core::store_contract_tests!(Redis::start());
+
+event_core::parallel_contract_tests!(Redis::start());
