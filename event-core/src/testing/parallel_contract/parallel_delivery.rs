@@ -120,7 +120,9 @@ pub async fn events_of_a_vanished_instance_are_handled_by_others<H: StoreHarness
 
 /// A handler that takes longer than the lease keeps its event, as long as its instance lives.
 pub async fn a_slow_handler_keeps_its_event<H: StoreHarness>(harness: &H) {
-    const LEASE: Duration = Duration::from_secs(1);
+    const LEASE: Duration = Duration::from_millis(1_500);
+    /// It takes others for dead sooner than they look for what is idle themselves.
+    const OTHERS: Duration = Duration::from_secs(1);
     let store = fresh(harness).await;
     let (begun, places, seen) = (Arc::default(), Arc::new(Semaphore::new(0)), Seen::default());
     let slow = service(&harness.other_client(&store).await)
@@ -130,10 +132,10 @@ pub async fn a_slow_handler_keeps_its_event<H: StoreHarness>(harness: &H) {
     let slow = Running::start(slow);
     place(&store, 1..=3).await;
     until("all have begun", async || begun.load(Ordering::SeqCst) == 3).await;
-    let other = service(&store).lease(LEASE).instance("b");
+    let other = service(&store).lease(OTHERS).instance("b");
     let other = Running::start(other.handler(notes("pack", "b", &seen)));
     // The other looks for what is idle more than twice in this time.
-    tokio::time::sleep(LEASE * 3).await;
+    tokio::time::sleep(OTHERS * 3).await;
     assert_eq!(seen.count(), 0, "nothing may be claimed from who lives");
     places.add_permits(3);
     until("all are handled", async || seen.count() == 3).await;
