@@ -1,6 +1,7 @@
 //! Stores: where events are appended and read.
 
 mod append;
+mod backpressure;
 mod dead_letters;
 mod error;
 mod groups;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use append::{Append, Appended, AppendedEvent, Expected, Target};
+pub use backpressure::{Backlogs, Backpressure, WhenBacklogged};
 pub use dead_letters::{
     Chosen, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters,
     InspectedDeadLetter,
@@ -212,6 +214,14 @@ impl FeedEntry {
         match self {
             FeedEntry::Event(event) => event.position(),
             FeedEntry::Undecodable { position, .. } => *position,
+        }
+    }
+
+    /// The bytes of its payload, where it is an event.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            FeedEntry::Event(event) => event.payload().len(),
+            FeedEntry::Undecodable { .. } => 0,
         }
     }
 

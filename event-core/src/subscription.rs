@@ -11,10 +11,12 @@
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
 //! | `gate` | how much may run at once, how fast, and whether at all |
+//! | `health` | what becomes of each partition now |
 //! | `load`, `shared`, `waiting` | what these share |
 
 mod attempt;
 mod gate;
+mod health;
 mod keeper;
 mod load;
 mod owned;
@@ -40,6 +42,7 @@ use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
+pub use health::{Owner, PartitionHealth, Pause};
 pub(crate) use parallel::ParallelDefinition;
 pub(crate) use waiting::Outcome;
 
@@ -50,6 +53,7 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
 use crate::store::{Backend, Progress, ReadError, StoreError};
+use crate::system::Reports;
 use gate::Gate;
 use load::Load;
 use parallel::ParallelHandler;
@@ -68,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_limit: usize,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    /// Where errors are published.
+    pub(crate) reports: Option<Arc<Reports>>,
 }
 
 /// The handlers of one category.
@@ -107,7 +113,13 @@ impl Subscription {
             settings.rate_limit,
             settings.circuit_breaker,
         );
-        let shared = Arc::new(Shared::new(backend, group, clock, gate));
+        let shared = Arc::new(Shared::new(
+            backend,
+            group,
+            clock,
+            gate,
+            settings.reports.clone(),
+        ));
         let handler = |definition| ParallelHandler::new(Arc::clone(&shared), definition, &settings);
         Self {
             parallel: parallel.into_iter().map(handler).map(Arc::new).collect(),
@@ -348,11 +360,10 @@ impl Subscription {
     }
 
     async fn progress(&self, partition: &Partition) -> Result<Progress, StoreError> {
-        let start = self
-            .categories
-            .get(partition.category())
-            .and_then(|handlers| handlers.start)
-            .unwrap_or_default();
+        let handlers = self.categories.get(partition.category());
+        let Some(start) = handlers.and_then(|handlers| handlers.start) else {
+            return Ok(Progress::default());
+        };
         self.shared
             .backend
             .open(&self.shared.group, partition, start)

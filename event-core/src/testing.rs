@@ -1,9 +1,10 @@
-//! For tests: scenarios of aggregates, services under test, and the suite that every store must
+//! For tests: scenarios of aggregates, services under test, and the suites that every store must
 //! pass.
 
 pub mod parallel_contract;
 mod scenario;
 pub mod store_contract;
+pub mod subscription_contract;
 mod test_service;
 
 pub use scenario::{Outcome, Scenario};

@@ -1,25 +1,5 @@
 //! The memory store keeps the contract of stores.
 
-use event_core::testing::store_contract::StoreHarness;
-use event_core::{Category, Limits, MemoryStore, Position};
+mod support;
 
-struct Memory;
-
-impl StoreHarness for Memory {
-    type Store = MemoryStore;
-
-    async fn store(&self, limits: Limits) -> MemoryStore {
-        MemoryStore::new().with_limits(limits)
-    }
-
-    async fn append_foreign(
-        &self,
-        store: &MemoryStore,
-        category: &Category,
-        fields: &[(&str, &str)],
-    ) -> Position {
-        store.append_foreign(category, fields)
-    }
-}
-
-event_core::store_contract_tests!(Memory);
+event_core::store_contract_tests!(support::Memory);

@@ -37,7 +37,9 @@ pub(crate) enum Value {
     None,
     /// `= …`, with at least one token.
     Assigned(TokenStream),
-    /// `= ` and nothing, or something other than `=`.
+    /// `(…)`.
+    Listed(Group),
+    /// `= ` and nothing, or something other than these.
     Malformed(TokenStream),
 }
 
@@ -93,7 +95,7 @@ impl Parse for Argument {
     // "github.push"
     // realtime
     // key = repository
-    // tag(…)                  (only to be refused, or of serde)
+    // retry(max = 8)
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let whole = input.fork();
         if input.peek(LitStr) {
@@ -119,7 +121,10 @@ impl Parse for Argument {
             }
             if input.peek(syn::token::Paren) {
                 let tokens: TokenStream = input.parse()?;
-                let value = Value::Malformed(tokens);
+                let value = match syn::parse2(tokens.clone()) {
+                    Ok(list) => Value::Listed(list),
+                    Err(_) => Value::Malformed(tokens),
+                };
                 return Ok(Argument::Named(Named { name, value }));
             }
         }
@@ -148,13 +153,17 @@ impl Named {
                 name,
                 format!("`{name}` needs a value; write `{name} = {example}`"),
             ),
-            Value::Malformed(rest) => errors.at(
-                self.tokens(),
-                format!(
-                    "write `{name} = {}`",
-                    parenthesised(rest).as_deref().unwrap_or(example)
-                ),
-            ),
+            Value::Listed(list) => {
+                let inner = list.stream();
+                let value = match syn::parse2::<T>(inner.clone()) {
+                    Ok(_) => text(&inner),
+                    Err(_) => meant::<T>(&inner, example),
+                };
+                errors.at(self.tokens(), format!("write `{name} = {value}`"));
+            }
+            Value::Malformed(_) => {
+                errors.at(self.tokens(), format!("write `{name} = {example}`"));
+            }
             Value::Assigned(tokens) => match syn::parse2(tokens.clone()) {
                 Ok(value) => return Some(value),
                 Err(_) => errors.at(
@@ -162,7 +171,7 @@ impl Named {
                     format!(
                         "`{}` is no value for `{name}`; write `{name} = {}`",
                         text(tokens),
-                        meant(tokens, example)
+                        meant::<T>(tokens, example)
                     ),
                 ),
             },
@@ -176,6 +185,7 @@ impl Named {
         match &self.value {
             Value::None => quote!(#name),
             Value::Assigned(value) => quote!(#name = #value),
+            Value::Listed(list) => quote!(#name #list),
             Value::Malformed(rest) => quote!(#name #rest),
         }
     }
@@ -199,17 +209,14 @@ impl Named {
 }
 
 /// The value with the quotes that it lacks, or without those that it has too many; else `example`.
-fn meant(tokens: &TokenStream, example: &str) -> String {
+fn meant<T: Parse>(tokens: &TokenStream, example: &str) -> String {
     if let Ok(quoted) = syn::parse2::<LitStr>(tokens.clone()) {
         let value = quoted.value();
-        let word = !value.is_empty()
-            && value
-                .chars()
-                .all(|c| c.is_alphanumeric() || "_:".contains(c));
-        return if word { value } else { example.to_owned() };
+        let fits = syn::parse_str::<T>(&value).is_ok();
+        return if fits { value } else { example.to_owned() };
     }
     let written = text(tokens);
-    let wants_quotes = example.starts_with('"');
+    let wants_quotes = example.starts_with('"') && !written.is_empty();
     if wants_quotes
         && written
             .chars()
@@ -218,14 +225,6 @@ fn meant(tokens: &TokenStream, example: &str) -> String {
         return format!("\"{written}\"");
     }
     example.to_owned()
-}
-
-/// The content of `(…)`.
-fn parenthesised(tokens: &TokenStream) -> Option<String> {
-    match syn::parse2::<Group>(tokens.clone()) {
-        Ok(group) if !group.stream().is_empty() => Some(text(&group.stream())),
-        _ => None,
-    }
 }
 
 /// Which options were written already.

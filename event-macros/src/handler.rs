@@ -6,11 +6,13 @@ mod expand;
 mod method;
 mod options;
 mod parameter;
+mod policy;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Attribute, ImplItem, Item, ItemFn, ItemImpl, Type};
 
+use crate::arguments::Seen;
 use crate::errors::Errors;
 use crate::source::text;
 use method::Method;
@@ -100,7 +102,8 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
             continue;
         };
         let before = errors.count();
-        let attributes = method::Attributes::take(&mut function.attrs, &options.core, errors);
+        let (attributes, mut seen) = (&mut function.attrs, Seen::default());
+        let attributes = method::Attributes::take(attributes, &options.core, &mut seen, errors);
         if !attributes.is_handler() {
             continue;
         }
@@ -131,7 +134,8 @@ fn on_impl(arguments: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> T
 /// An `async fn`, which is a handler without dependencies.
 fn on_fn(arguments: TokenStream, mut item: ItemFn, errors: &mut Errors) -> TokenStream {
     let mut options = Options::parse(arguments, &Target::Function, errors);
-    let mut attributes = method::Attributes::take(&mut item.attrs, &options.core, errors);
+    let (core, seen) = (&options.core, &mut options.seen);
+    let mut attributes = method::Attributes::take(&mut item.attrs, core, seen, errors);
     attributes.add(&mut options);
     let method = Method::of_function(&item, attributes, errors);
     check::check_function(&method, &options, errors);

@@ -154,7 +154,52 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// | `group = "repo-agent"` | `impl`, function | runs only in services of this group |
 /// | `start = now`, `start = beginning` | `impl`, function | where a new group begins to read; `beginning`, unless it says otherwise |
 /// | `realtime` | `impl`, function | reacts to what is sent by Pub/Sub, in every instance |
+/// | `retry(max = 8, base = "100ms", max_delay = "30s")` | `impl`, function, `#[on]` | how a handler that failed is called again: `max` times at most, the first included, after waits that double from `base` to `max_delay`; each part may be left out, and is then as here |
+/// | `timeout = "5s"` | `impl`, function, `#[on]` | how long one call may take; one that takes longer has failed |
+/// | `on_exhausted = park`, `skip`, `stop` | `impl`, function, `#[on]` | what becomes of an event after the last attempt: it is kept among the dead letters, left out, or the group stops |
+/// | `delivery = ordered`, `parallel` | `impl`, function, `#[on]` | whether the events of one key come one after the other, or any at once |
 /// | `crate = path` | all | where `event_core` is, if not there |
+///
+/// # Failures and delivery
+///
+/// Durations are a whole number and `ms`, `s`, `m` or `h`, in quotes. What stands at the `impl` block
+/// holds for all of its methods; a method says it for itself behind the event types of its `#[on]`, and
+/// its own option wins over the block's, `retry` as a whole. What neither says is the service's
+/// (`ServiceBuilder::default_policy`), and `ServiceBuilder::policy` wins over all.
+///
+/// ```
+/// use event_core::{Classify, ErrorClass, RecordedEvent, event_handler};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("the mailbox is gone")]
+/// struct Gone;
+///
+/// impl Classify for Gone {
+///     fn class(&self) -> ErrorClass {
+///         ErrorClass::Reject
+///     }
+/// }
+///
+/// #[event_handler]
+/// struct Mails;
+///
+/// #[event_handler(retry(max = 5, base = "1s"), timeout = "30s", on_exhausted = skip)]
+/// impl Mails {
+///     #[on("github.push")]
+///     async fn tell(&self, _: &RecordedEvent) -> Result<(), Gone> {
+///         Err(Gone)
+///     }
+///
+///     #[on("github.pr.*", retry(max = 1), delivery = parallel)]
+///     async fn count(&self, _: &RecordedEvent) {}
+/// }
+/// ```
+///
+/// An error whose type implements `Classify` decides itself what it means for the event: above,
+/// nothing is tried again. Any other is tried again.
+///
+/// A realtime handler has `retry` and `timeout`. Its events are kept nowhere, so that
+/// `on_exhausted = skip` is all that it may say of the last attempt, and `delivery` is refused.
 ///
 /// # What a handler takes and returns
 ///
@@ -179,6 +224,10 @@ pub fn event_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// It stands on a method of an `impl` block with [`#[event_handler]`](macro@event_handler), or below
 /// `#[event_handler]` on a function, once or several times, each with one or several strings. There
 /// it need not be imported.
+///
+/// Behind them, options of [`#[event_handler]`](macro@event_handler) may stand that hold for this handler
+/// alone: `retry`, `timeout`, `on_exhausted` and `delivery`, as in
+/// `#[on("github.push", retry(max = 3), timeout = "5s")]`. They win over those of the `impl` block.
 ///
 /// A pattern covers a typed parameter if it matches at least one of its types. In the first segment
 /// `*` is for realtime handlers only.

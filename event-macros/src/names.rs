@@ -61,7 +61,8 @@ pub(crate) fn refuse_pattern(text: &str) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+/// A text in a message.
+pub(crate) fn quoted(text: &str) -> String {
     if text.is_empty() {
         return "an empty text".to_owned();
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_core::{Category, DEFAULT_CAPACITY, Limits};
+use event_core::{Backlogs, Backpressure, Category, DEFAULT_CAPACITY, Limits};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, sleep};
@@ -42,6 +42,7 @@ pub struct RedisStoreBuilder {
     partitions: BTreeMap<Category, u32>,
     checks: Checks,
     publish_on_commit: HashSet<Category>,
+    backlogs: Backlogs,
     realtime_capacity: usize,
 }
 
@@ -79,6 +80,7 @@ impl RedisStoreBuilder {
                 number: true,
             },
             publish_on_commit: HashSet::new(),
+            backlogs: Backlogs::default(),
             realtime_capacity: DEFAULT_CAPACITY,
         }
     }
@@ -168,6 +170,12 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Holds the producers of a category back while a group is too far behind.
+    pub fn backpressure(mut self, rule: Backpressure) -> Self {
+        self.backlogs = self.backlogs.with(rule);
+        self
+    }
+
     /// How many realtime events wait for a subscriber before the newest are dropped and counted;
     /// [`DEFAULT_CAPACITY`] by default.
     pub fn realtime_capacity(mut self, capacity: usize) -> Self {
@@ -229,6 +237,7 @@ impl RedisStoreBuilder {
             replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
             checks: self.checks,
             publish_on_commit: self.publish_on_commit,
+            backlogs: self.backlogs,
             publishing: Publishing::default(),
             realtime_capacity: self.realtime_capacity,
             patience: self.patience,

@@ -149,7 +149,7 @@ pub(crate) async fn take_back(
         let (_, entries) = wire::stream(stream).map_err(unreadable)?;
         let last = wire::last_position(entries.clone()).map_err(unreadable)?;
         let entries = existing(entries).map_err(unreadable)?;
-        let entries = wire::feed_entries(partition.category(), entries).map_err(unreadable)?;
+        let entries = wire::feed_entries(partition, entries).map_err(unreadable)?;
         match last {
             // All of these were deleted.
             Some(last) if entries.is_empty() => after = last,
@@ -217,7 +217,7 @@ pub(crate) async fn claim(
             return Err(unreadable("too few parts"));
         };
         let entries = existing(entries).map_err(unreadable)?;
-        claimed.extend(wire::feed_entries(partition.category(), entries).map_err(unreadable)?);
+        claimed.extend(wire::feed_entries(partition, entries).map_err(unreadable)?);
         cursor = wire::slice(&next)
             .and_then(wire::position)
             .map_err(unreadable)?;
@@ -630,7 +630,7 @@ impl Source {
             let (partition, _) = partitions
                 .find(|(_, keys)| keys.feed().as_bytes() == key)
                 .ok_or("an unknown stream")?;
-            let entries = wire::feed_entries(partition.category(), entries)?;
+            let entries = wire::feed_entries(partition, entries)?;
             taken.entries.push((partition.clone(), entries));
         }
         Ok(taken)

@@ -37,6 +37,7 @@ impl Graph<'_> {
         for definition in self.definitions {
             self.check_dependencies(definition, &mut checked.mistakes);
             check_on(definition, &mut checked.mistakes);
+            check_delivery(definition, &mut checked.mistakes);
             self.check_emits(definition, &catalog, &mut checked.mistakes);
         }
         self.check_starts(&mut checked.mistakes);
@@ -334,6 +335,15 @@ fn check_on(definition: &HandlerDefinition, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// Realtime events reach every instance, whatever a handler wishes.
+fn check_delivery(definition: &HandlerDefinition, mistakes: &mut Vec<Mistake>) {
+    if definition.realtime && definition.delivery == Delivery::Parallel {
+        mistakes.push(Mistake::ParallelRealtimeHandler {
+            handler: definition.name.clone(),
+        });
+    }
+}
+
 /// Something that is wrong with a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -429,6 +439,14 @@ pub enum Mistake {
         handler: String,
         /// The pattern.
         pattern: String,
+    },
+    /// A realtime handler that asks for another delivery.
+    #[error(
+        "`{handler}` is a realtime handler, which gets events in every instance as they are sent, and is `parallel`, which is for stored events; remove one of the two"
+    )]
+    ParallelRealtimeHandler {
+        /// The handler.
+        handler: String,
     },
     /// An emitted type that no code defines.
     #[error(

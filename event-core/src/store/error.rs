@@ -87,6 +87,20 @@ pub enum AppendError {
         /// The id.
         event_id: Uuid,
     },
+    /// A group is too far behind, and the store holds its producers back.
+    #[error(
+        "group `{group}` has {lag} events of `{partition}` still to handle, and at most {limit} are allowed; append again later"
+    )]
+    Backlogged {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: String,
+        /// How many events wait for it.
+        lag: u64,
+        /// How many may.
+        limit: u64,
+    },
     /// The events of an append to a feed lie in several partitions.
     #[error(
         "the events of one append lie in several partitions of `{category}`; append those of each key by themselves, or publish them, which does so"

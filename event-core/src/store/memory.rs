@@ -26,8 +26,8 @@ use crate::realtime::{
 };
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Direction, EventStore, FeedEntry, FeedReader,
-    Limits, ReadError, StoreError, Target, Versions,
+    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, EventStore,
+    FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
@@ -43,6 +43,7 @@ pub struct MemoryStore {
     limits: Limits,
     clock: Clock,
     publish_on_commit: HashSet<Category>,
+    backlogs: Arc<Backlogs>,
 }
 
 struct Content {
@@ -156,6 +157,12 @@ impl MemoryStore {
         self
     }
 
+    /// Holds the producers of a category back while a group is too far behind.
+    pub fn backpressure(mut self, rule: Backpressure) -> Self {
+        self.backlogs = Arc::new(self.backlogs.with(rule));
+        self
+    }
+
     /// Adds an entry to a feed as a program of another kind would: any fields, unchecked.
     pub fn append_foreign(&self, category: &Category, fields: &[(&str, &str)]) -> Position {
         let mut entry = EntryFields::default();
@@ -242,23 +249,23 @@ impl Feed {
         }
     }
 
-    fn read(&self, category: &Category, after: Position, limit: usize) -> Vec<FeedEntry> {
+    fn read(&self, partition: &Partition, after: Position, limit: usize) -> Vec<FeedEntry> {
         let start = self
             .entries
             .partition_point(|(position, _)| *position <= after);
         self.entries[start..]
             .iter()
             .take(limit)
-            .map(|(position, fields)| decode(category, *position, fields))
+            .map(|(position, fields)| decode(partition, *position, fields))
             .collect()
     }
 
-    fn read_at(&self, category: &Category, position: Position) -> Option<FeedEntry> {
+    fn read_at(&self, partition: &Partition, position: Position) -> Option<FeedEntry> {
         let at = self
             .entries
             .binary_search_by_key(&position, |(position, _)| *position);
         let (position, fields) = &self.entries[at.ok()?];
-        Some(decode(category, *position, fields))
+        Some(decode(partition, *position, fields))
     }
 
     fn head(&self) -> Position {
@@ -337,8 +344,8 @@ impl Feed {
     }
 }
 
-fn decode(category: &Category, position: Position, fields: &EntryFields<'static>) -> FeedEntry {
-    match entry::decode(category, position, fields) {
+fn decode(partition: &Partition, position: Position, fields: &EntryFields<'static>) -> FeedEntry {
+    match entry::decode(partition, position, fields) {
         Ok(event) => FeedEntry::Event(event),
         Err(error) => FeedEntry::Undecodable { position, error },
     }
@@ -452,6 +459,15 @@ impl MemoryStore {
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         let prepared = Prepared::new(append, &self.limits)?;
+        if !self.backlogs.is_empty() {
+            let partition = self.content().partition_of(append)?;
+            let lag = |group: String, partition: Partition| async move {
+                Groups::lag(self, &group, &partition).await
+            };
+            self.backlogs
+                .admit(&partition, append.events().len(), lag)
+                .await?;
+        }
         // Everything that can fail has been tried before the first write below.
         let mut content = self.content();
         let partition = content.partition_of(append)?;
@@ -501,9 +517,10 @@ impl EventStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         let content = self.content();
-        Ok(content.feeds.get(partition).map_or_else(Vec::new, |feed| {
-            feed.read(partition.category(), after, limit)
-        }))
+        Ok(content
+            .feeds
+            .get(partition)
+            .map_or_else(Vec::new, |feed| feed.read(partition, after, limit)))
     }
 
     async fn follow(

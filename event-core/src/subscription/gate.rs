@@ -8,6 +8,7 @@ use std::time::Duration;
 use governor::clock::DefaultClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
@@ -42,7 +43,8 @@ impl Default for CircuitBreaker {
 }
 
 /// What a circuit breaker does now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum CircuitState {
     /// Everything may begin.
     #[default]
@@ -84,13 +86,14 @@ impl Gate {
     /// Lets something begin at once, if it may.
     pub(super) fn try_enter(&self) -> Option<Permit> {
         let place = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        if let Some(breaker) = &self.breaker
-            && breaker.try_begin(Instant::now()).is_err()
+        if let Some(limiter) = &self.limiter
+            && limiter.check().is_err()
         {
             return None;
         }
-        if let Some(limiter) = &self.limiter
-            && limiter.check().is_err()
+        // Asked last: the attempt that it lets through while it is half open must be made.
+        if let Some(breaker) = &self.breaker
+            && breaker.try_begin(Instant::now()).is_err()
         {
             return None;
         }
@@ -105,13 +108,13 @@ impl Gate {
                 break place;
             }
         };
+        if let Some(limiter) = &self.limiter {
+            limiter.until_ready().await;
+        }
         if let Some(breaker) = &self.breaker {
             while let Err(until) = breaker.try_begin(Instant::now()) {
                 sleep_until(until).await;
             }
-        }
-        if let Some(limiter) = &self.limiter {
-            limiter.until_ready().await;
         }
         Permit { _place: place }
     }

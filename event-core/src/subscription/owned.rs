@@ -35,6 +35,7 @@ use crate::store::{
     Append, Commit, CommitError, Committed, DeadLetter, DeadLetterId, DeadLetterReason, FeedEntry,
     Lease, Progress, StoreError,
 };
+use crate::trace;
 
 /// How long progress alone, without anything emitted, may wait for its commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
@@ -131,6 +132,8 @@ pub(super) struct Owned {
     parked: Parked,
     gathered: Gathered,
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
+    /// How many entries were let in since they were counted last, and are for a handler.
+    taken: u64,
     /// The number of the next commit.
     commit_number: u64,
     last_commit: Option<Instant>,
@@ -169,6 +172,7 @@ impl Owned {
             parked: Parked::default(),
             gathered: Gathered::default(),
             talk: None,
+            taken: 0,
             commit_number: 1,
             last_commit: None,
             must_load: false,
@@ -266,7 +270,10 @@ impl Owned {
         };
         self.parked = parked;
         self.load.set_dead_letters(self.parked.len());
-        self.load.add(entries.len());
+        self.load.add(
+            entries.len(),
+            entries.iter().map(|(entry, _)| entry.bytes()).sum(),
+        );
         for (entry, done) in entries {
             let done = done
                 .iter()
@@ -284,6 +291,8 @@ impl Owned {
             self.admit(entry, Vec::new());
             self.proceed();
         }
+        let taken = std::mem::take(&mut self.taken);
+        self.load.metrics.consumed.increment(taken);
     }
 
     /// Lets an entry into the window, and its lane.
@@ -298,8 +307,10 @@ impl Owned {
                 let lane = work.lane;
                 work.is_running = is_taken;
                 work.is_finished = !is_taken;
+                work.is_counted = !is_taken;
                 let number = self.window.push(work);
                 if is_taken {
+                    self.taken += 1;
                     self.enter_lane(lane, number);
                 } else {
                     self.gathered.finished += 1;
@@ -565,6 +576,7 @@ impl Owned {
             .retrying(route, route_number, now)
             .fail(route, &event, error, now);
         if let Verdict::Again { attempt, delay } = verdict {
+            route.metrics(&self.lease.group).retries.increment(1);
             self.call_later(number, route_number, event, Round::Again(attempt), delay);
             return;
         }
@@ -589,6 +601,9 @@ impl Owned {
     /// Stops the group, with the event still to be handled.
     fn stop_group(&mut self, number: Number, failure: Arc<HandlerFailure>) {
         tracing::error!(%failure, "the group stops");
+        if let Some(reports) = &self.shared.reports {
+            reports.group_stopped(&self.lease.partition, &failure);
+        }
         self.shared
             .waiting
             .tell(failure.event_id, Err(Arc::clone(&failure)));
@@ -744,6 +759,7 @@ impl Owned {
             return;
         };
         work.is_finished = true;
+        let is_new = work.count();
         let lane = work.lane;
         if !shared.waiting.is_empty()
             && let Some(event_id) = work.event_id()
@@ -758,7 +774,7 @@ impl Owned {
             self.drop_redriven(number);
         } else {
             self.leave_lane(lane);
-            self.gathered.finished += 1;
+            self.gathered.finished += u64::from(is_new);
             self.leave_behind();
         }
     }
@@ -766,8 +782,8 @@ impl Owned {
     /// Moves the window along.
     fn leave_behind(&mut self) {
         self.gathered.is_moved = true;
-        let left = self.window.advance();
-        if left > 0 && self.load.remove(left) {
+        let (left, bytes) = self.window.advance();
+        if left > 0 && self.load.remove(left, bytes) {
             self.shared.room.notify_one();
         }
     }
@@ -799,7 +815,7 @@ impl Owned {
             let number = self.next_redriven;
             self.next_redriven += 1;
             self.redriven.insert(number, work);
-            self.load.add(1);
+            self.load.add(1, 0);
             self.enter_lane(lane, number);
         }
     }
@@ -836,7 +852,7 @@ impl Owned {
                     }
                     Ok(Some(inspected)) => {
                         let fields = EntryFields::of(inspected.raw);
-                        let event = entry::decode(lease.partition.category(), id.position, &fields)
+                        let event = entry::decode(&lease.partition, id.position, &fields)
                             .map(Some)
                             .map_err(HandlerError::Unreadable);
                         return Unit::Fetched { number, event };
@@ -855,7 +871,7 @@ impl Owned {
     fn drop_redriven(&mut self, number: Number) {
         if let Some(work) = self.redriven.remove(&number) {
             self.leave_lane(work.lane);
-            if self.load.remove(1) {
+            if self.load.remove(1, 0) {
                 self.shared.room.notify_one();
             }
         }
@@ -947,6 +963,7 @@ impl Owned {
             return;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.finished += self.window.count_settled();
         let commit = Commit {
             number: self.commit_number,
             progress: self.window.progress(),
@@ -960,6 +977,7 @@ impl Owned {
         let shared = Arc::clone(&self.shared);
         let lease = self.lease.clone();
         let span = debug_span!("store", partition = %lease.partition, commit = commit.number);
+        trace::link(&span, commit.traceparents());
         self.talk = Some(Box::pin(
             async move {
                 let mut pauses = pauses();
@@ -1000,6 +1018,7 @@ impl Owned {
             Talk::Committed(gathered, commit, Ok(committed)) => {
                 self.commit_number += 1;
                 self.load.set_progress(&commit.progress);
+                self.tell(&gathered, &commit);
                 self.note_emitted(&gathered, &commit, &committed);
                 for id in &gathered.resolved {
                     self.parked.remove(id);
@@ -1024,6 +1043,20 @@ impl Owned {
             }
         }
         true
+    }
+
+    /// Tells what a commit has stored.
+    fn tell(&self, gathered: &Gathered, commit: &Commit) {
+        let metrics = &self.load.metrics;
+        metrics.commits.increment(1);
+        metrics.parked.increment(gathered.parked.len() as u64);
+        let sent = self.dispatcher.publisher.metrics();
+        sent.emitted(commit.emitted.iter().flatten());
+        if let Some(reports) = &self.shared.reports {
+            for letter in &gathered.parked {
+                reports.dead_letter(&self.lease.partition, letter);
+            }
+        }
     }
 
     fn count_dead_letters(&mut self, count: usize) {
@@ -1111,10 +1144,22 @@ impl Owned {
             if let Some(work) = self.work(number) {
                 work.uncommitted = work.uncommitted.saturating_sub(1);
                 work.done.retain(|done| *done != route);
+                // It is not settled any more.
+                if number < REDRIVEN && std::mem::replace(&mut work.is_counted, false) {
+                    self.gathered.finished -= 1;
+                }
             }
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);
         }
+    }
+}
+
+impl Commit {
+    /// The trace contexts of what is emitted.
+    fn traceparents(&self) -> impl Iterator<Item = Option<&str>> {
+        let emitted = self.emitted.iter().flatten().flat_map(Append::events);
+        emitted.map(|event| event.metadata().traceparent.as_deref())
     }
 }
 

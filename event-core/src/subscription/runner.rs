@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
@@ -20,6 +20,7 @@ use super::shared::pauses;
 use super::waiting::Outcome;
 use super::{IdleError, LOOK_EVERY, Subscription};
 use crate::dispatcher::HandlerFailure;
+use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{FeedEntry, GroupBatch, GroupReader, Lease, Progress, StoreError, Wanted};
@@ -43,7 +44,7 @@ struct Handle {
     is_going: bool,
     /// Told when dead letters may have changed.
     changed: Arc<Notify>,
-    task: Id,
+    task: AbortHandle,
 }
 
 /// Reads the partitions that this instance owns.
@@ -74,6 +75,8 @@ impl<'a> Runner<'a> {
         };
         let mut keeping = Some(self.keep(&partitions));
         let mut keep_at = Instant::now();
+        // Whether something has changed since the keeper began to look.
+        let mut has_changed = false;
         let mut pauses = pauses();
         let failure = loop {
             let wanted = self.wanted();
@@ -86,6 +89,7 @@ impl<'a> Runner<'a> {
                     if let Some(failure) = self.ended(ended) {
                         break Some(failure);
                     }
+                    has_changed = true;
                     keep_at = Instant::now();
                 }
                 kept = poll_fn(|context| match &mut keeping {
@@ -94,14 +98,19 @@ impl<'a> Runner<'a> {
                 }) => {
                     keeping = None;
                     keep_at = self.kept(kept);
+                    if has_changed {
+                        keep_at = Instant::now();
+                    }
                 }
                 () = sleep_until(keep_at), if keeping.is_none() => {
+                    has_changed = false;
                     keeping = Some(self.keep(&partitions));
                 }
                 () = shared.room.notified() => {}
                 batch = reader.next(&wanted) => match batch {
                     Ok(batch) => {
                         if batch.changed {
+                            has_changed = true;
                             keep_at = Instant::now();
                         }
                         self.deliver(batch);
@@ -177,6 +186,9 @@ impl<'a> Runner<'a> {
                 && handle.lease.epoch == lease.epoch
             {
                 tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
+                // What its handlers still do could not be committed any more.
+                handle.task.abort();
+                self.lost(&lease.partition);
                 self.forget(&lease.partition.clone());
             }
         }
@@ -209,7 +221,9 @@ impl<'a> Runner<'a> {
         let load = Arc::new(Load::new(
             progress.clone(),
             subscription.settings.dead_letter_limit,
+            PartitionMetrics::new(&lease.group, &partition),
         ));
+        load.metrics.acquired.increment(1);
         // A stop reaches every partition at once.
         let stopping = self.stopping.child_token();
         let changed = Arc::new(Notify::new());
@@ -250,16 +264,28 @@ impl<'a> Runner<'a> {
                 stopping,
                 is_going: false,
                 changed,
-                task: task.id(),
+                task,
             },
         );
+    }
+
+    /// Tells that a lease is lost.
+    fn lost(&self, partition: &Partition) {
+        if let Some(handle) = self.owned.get(partition) {
+            handle.load.metrics.lost.increment(1);
+        }
+        if let Some(reports) = &self.subscription.shared.reports {
+            reports.partition_lost(partition);
+        }
     }
 
     /// Gives a partition up whose lease is lost. Its task ends by itself, and commits nothing.
     fn forget(&mut self, partition: &Partition) {
         if let Some(handle) = self.owned.remove(partition) {
             handle.stopping.cancel();
-            self.subscription.owned().remove(partition);
+            let mut owned = self.subscription.owned();
+            owned.remove(partition);
+            handle.load.fall_silent();
         }
     }
 
@@ -268,9 +294,12 @@ impl<'a> Runner<'a> {
         &mut self,
         ended: Result<(Id, (Partition, u64, End)), JoinError>,
     ) -> Option<Arc<HandlerFailure>> {
+        let is_lost = matches!(&ended, Ok((_, (_, _, End::Lost))));
+        let is_released = ended.is_ok() && !is_lost;
         let (id, failure) = match ended {
             Ok((id, (_, _, End::Failed(failure)))) => (id, Some(failure)),
             Ok((id, _)) => (id, None),
+            Err(error) if error.is_cancelled() => (error.id(), None),
             Err(error) => {
                 tracing::error!(%error, "the task of a partition has ended by itself; the partition is taken up anew");
                 (error.id(), None)
@@ -279,9 +308,14 @@ impl<'a> Runner<'a> {
         let partition = self
             .owned
             .iter()
-            .find(|(_, handle)| handle.task == id)
+            .find(|(_, handle)| handle.task.id() == id)
             .map(|(partition, _)| partition.clone());
         if let Some(partition) = partition {
+            if is_lost {
+                self.lost(&partition);
+            } else if is_released && let Some(handle) = self.owned.get(&partition) {
+                handle.load.metrics.released.increment(1);
+            }
             self.forget(&partition);
         }
         failure
@@ -302,7 +336,7 @@ impl<'a> Runner<'a> {
             .map(|(partition, handle)| Wanted {
                 partition: partition.clone(),
                 after: handle.after,
-                limit: BATCH,
+                limit: handle.load.room().min(BATCH),
             })
             .collect()
     }
@@ -325,14 +359,16 @@ impl<'a> Runner<'a> {
         };
         let count = entries.len();
         let after = last.position();
-        handle.load.add(count);
+        handle
+            .load
+            .add(count, entries.iter().map(FeedEntry::bytes).sum());
         // Never full, since there are never so many entries; closed where its task has ended, which
         // is noticed by itself.
         if handle.batches.try_send(entries).is_ok() {
             handle.after = after;
             self.read += count;
         } else {
-            handle.load.remove(count);
+            handle.load.remove(count, 0);
         }
     }
 
@@ -385,6 +421,10 @@ impl<'a> Runner<'a> {
                 },
             }
         };
+        if result.is_err() {
+            // The store may be gone, and with it whoever could take what was done.
+            self.tasks.abort_all();
+        }
         self.stop().await;
         result.map(|told| (self.read, told))
     }

@@ -17,12 +17,16 @@ pub(super) trait Settling {
     fn position(&self) -> Position;
     /// The event's id, where it is an event.
     fn event_id(&self) -> Option<Uuid>;
+    /// The bytes of its payload.
+    fn bytes(&self) -> usize;
     /// Whether all its handlers are through, what they emitted being part of the next commit.
     fn is_settled(&self) -> bool;
     /// Whether it is settled, and all of it is stored.
     fn is_finished(&self) -> bool;
     /// The handlers that are through, where not all are.
     fn done(&self) -> Vec<Arc<str>>;
+    /// Counts it as finished; `false` where it was counted before.
+    fn count(&mut self) -> bool;
 }
 
 /// Entries in the order of their partition.
@@ -59,25 +63,33 @@ impl<T: Settling> Window<T> {
         self.entries.get_mut(index)
     }
 
-    /// Leaves behind what is finished; gives how many entries that were.
-    pub(super) fn advance(&mut self) -> usize {
-        let mut left = 0;
+    /// Leaves behind what is finished; gives how many entries that were, and their bytes.
+    pub(super) fn advance(&mut self) -> (usize, usize) {
+        let (mut left, mut bytes) = (0, 0);
         while let Some(entry) = self.entries.front()
             && entry.is_finished()
         {
             self.checkpoint = entry.position();
             self.event_id = entry.event_id();
             self.reached = self.reached.max(self.checkpoint);
+            bytes += entry.bytes();
+            left += 1;
             self.entries.pop_front();
             self.first += 1;
-            left += 1;
         }
         // Where nothing is open, what had been finished before is behind the checkpoint, too.
         if self.entries.is_empty() && self.checkpoint < self.reached {
             self.checkpoint = self.reached;
             self.event_id = None;
         }
-        left
+        (left, bytes)
+    }
+
+    /// How many entries [`progress`](Self::progress) takes for finished that were not counted yet.
+    /// With the commit that says so they are counted, or after a crash nobody would.
+    pub(super) fn count_settled(&mut self) -> u64 {
+        let settled = self.entries.iter_mut().filter(|entry| entry.is_settled());
+        settled.map(|entry| u64::from(entry.count())).sum()
     }
 
     /// How far the partition will be handled once the next commit is stored.
@@ -143,7 +155,7 @@ impl Progress {
 mod tests {
     use super::*;
 
-    struct Entry(u64, State);
+    struct Entry(u64, State, bool);
 
     #[derive(Clone, Copy, PartialEq)]
     enum State {
@@ -162,6 +174,10 @@ mod tests {
             Some(Uuid::from_u128(self.0.into()))
         }
 
+        fn bytes(&self) -> usize {
+            10
+        }
+
         fn is_settled(&self) -> bool {
             matches!(self.1, State::Settled | State::Finished)
         }
@@ -176,12 +192,16 @@ mod tests {
                 _ => Vec::new(),
             }
         }
+
+        fn count(&mut self) -> bool {
+            !std::mem::replace(&mut self.2, true)
+        }
     }
 
     fn window(states: &[State]) -> Window<Entry> {
         let mut window = Window::new(&Progress::default());
         for (number, state) in (1..).zip(states) {
-            window.push(Entry(number, *state));
+            window.push(Entry(number, *state, false));
         }
         window
     }
@@ -214,15 +234,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_settled_is_counted_once() {
+        use State::{Finished, InPart, Open, Settled};
+        let mut window = window(&[Finished, Open, Settled, InPart]);
+        assert_eq!(window.count_settled(), 2);
+        window.get_mut(2).unwrap().1 = Finished;
+        window.get_mut(3).unwrap().1 = Settled;
+        assert_eq!(window.count_settled(), 1);
+    }
+
+    #[test]
     fn what_is_finished_is_left_behind() {
         use State::{Finished, Open, Settled};
         let mut window = window(&[Finished, Finished, Settled, Open, Finished]);
-        assert_eq!(window.advance(), 2);
+        assert_eq!(window.advance(), (2, 20));
         assert_eq!(told(&window), (3, 5, vec![4]));
         window.get_mut(2).unwrap().1 = Finished;
         window.get_mut(3).unwrap().1 = Finished;
         assert!(window.get_mut(1).is_none());
-        assert_eq!(window.advance(), 3);
+        assert_eq!(window.advance(), (3, 30));
         assert_eq!(told(&window), (5, 5, vec![]));
     }
 
@@ -235,13 +265,13 @@ mod tests {
             open: Vec::new(),
         };
         let mut window = Window::new(&stored);
-        window.push(Entry(3, State::Open));
-        window.push(Entry(7, State::Open));
+        window.push(Entry(3, State::Open, false));
+        window.push(Entry(7, State::Open, false));
         assert_eq!(told(&window), (1, 9, vec![3, 7]));
         window.get_mut(0).unwrap().1 = State::Finished;
         window.advance();
         assert_eq!(told(&window), (3, 9, vec![7]));
-        window.push(Entry(12, State::Open));
+        window.push(Entry(12, State::Open, false));
         assert_eq!(told(&window), (3, 9, vec![7]));
         window.get_mut(1).unwrap().1 = State::Settled;
         assert_eq!(told(&window), (9, 9, vec![]));

@@ -34,6 +34,8 @@ pub(super) struct Work {
     /// What of it the next commits have to store.
     pub(super) uncommitted: usize,
     pub(super) is_finished: bool,
+    /// Whether a commit counts it as finished, or is about to.
+    pub(super) is_counted: bool,
     /// Whether it is to be handled by whoever owns the partition next.
     pub(super) is_left_open: bool,
     /// What was emitted, where somebody waits for it.
@@ -72,6 +74,7 @@ impl Work {
             done: Vec::new(),
             uncommitted: 0,
             is_finished: false,
+            is_counted: false,
             is_left_open: false,
             emitted: Vec::new(),
             failure: None,
@@ -118,6 +121,10 @@ impl Settling for Work {
         self.event.as_ref().map(|event| event.metadata().event_id)
     }
 
+    fn bytes(&self) -> usize {
+        self.event.as_ref().map_or(0, |event| event.payload().len())
+    }
+
     fn is_settled(&self) -> bool {
         self.is_finished
             || (self.next >= self.routes.len()
@@ -135,6 +142,10 @@ impl Settling for Work {
             .iter()
             .map(|route| Arc::clone(&self.names[*route]))
             .collect()
+    }
+
+    fn count(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_counted, true)
     }
 }
 

@@ -20,6 +20,9 @@
 //! #     async fn store(&self, limits: Limits) -> MemoryStore {
 //! #         MemoryStore::new().with_limits(limits)
 //! #     }
+//! #     async fn partitioned(&self, category: &Category, count: u32) -> MemoryStore {
+//! #         MemoryStore::new().partitions(category.clone(), count)
+//! #     }
 //! #     async fn append_foreign(
 //! #         &self,
 //! #         store: &MemoryStore,

@@ -14,6 +14,11 @@
 //! | [`feed`] | feeds: order, positions, bounds |
 //! | [`foreign`] | entries that other programs wrote |
 //! | [`follow`] | followers: old, then new, nothing twice and nothing left out |
+//! | [`partitions`] | feeds of several parts |
+//! | [`groups`] | who is there, who owns a partition, where a group begins |
+//! | [`commits`] | what an owner has done: whole or not at all, and once |
+//! | [`group_reader`] | several partitions at once, and what changes in the group |
+//! | [`dead_letters`] | listed, looked at, redriven, discarded |
 //! | [`realtime`] | events that are sent and not kept |
 //! | [`repository`] | loads and commands on top of the store |
 //!
@@ -31,6 +36,10 @@
 //!
 //!     async fn store(&self, limits: Limits) -> MemoryStore {
 //!         MemoryStore::new().with_limits(limits)
+//!     }
+//!
+//!     async fn partitioned(&self, category: &Category, count: u32) -> MemoryStore {
+//!         MemoryStore::new().partitions(category.clone(), count)
 //!     }
 //!
 //!     async fn append_foreign(
@@ -52,8 +61,8 @@
 // A contract suite is test code: a broken rule is reported by a panic that names it.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod bank;
-mod steps;
+pub(super) mod bank;
+pub(super) mod steps;
 
 pub mod append;
 pub mod repetition;
@@ -68,6 +77,16 @@ pub mod feed;
 pub mod foreign;
 
 pub mod follow;
+
+pub mod partitions;
+
+pub mod groups;
+
+pub mod commits;
+
+pub mod group_reader;
+
+pub mod dead_letters;
 
 pub mod realtime;
 
@@ -94,6 +113,17 @@ pub trait StoreHarness: Send + Sync + 'static {
         let clone = store.clone();
         async { clone }
     }
+
+    /// A fresh and empty store in which the feed of `category` has `count` partitions.
+    fn partitioned(
+        &self,
+        category: &Category,
+        count: u32,
+    ) -> impl Future<Output = Self::Store> + Send;
+
+    /// By how much the rules of many events, rounds or groups have fewer of them. A store that
+    /// answers over a network may say more than 1, so that they end in time.
+    const LOAD_DIVISOR: usize = 1;
 
     /// Adds an entry to a feed as a program of another kind would: these fields in this order, not
     /// checked and not completed. Says where it lies.
@@ -128,7 +158,7 @@ pub async fn run_rule(rule: impl Future<Output = ()>) {
 #[macro_export]
 macro_rules! store_contract_tests {
     ($harness:expr $(,)?) => {
-        $crate::store_contract_tests! { @rules $harness;
+        $crate::store_contract_tests! { @rules store_contract, $harness;
             append {
                 any_is_accepted_at_0_1_and_3_events
                 any_is_accepted_three_times
@@ -245,6 +275,55 @@ macro_rules! store_contract_tests {
                 another_category_wakes_nobody
                 a_follower_goes_past_what_is_no_event
             }
+            partitions {
+                the_number_of_partitions_is_told
+                what_belongs_together_lies_in_one_partition
+                an_append_to_several_partitions_is_refused
+                aggregates_know_nothing_of_partitions
+                each_partition_is_owned_by_itself
+            }
+            groups {
+                instances_are_told_of_each_other
+                an_instance_that_is_silent_is_forgotten
+                where_a_group_begins_is_decided_once
+                an_owned_partition_is_refused_to_others
+                a_released_partition_is_taken_at_once
+                an_ended_lease_is_taken
+                an_epoch_grows_at_each_acquisition
+                of_ten_that_acquire_at_once_one_wins
+                an_old_epoch_can_write_nothing
+            }
+            commits {
+                a_commit_stores_everything
+                progress_survives
+                a_commit_sent_again_writes_nothing
+                a_refused_emit_writes_nothing_and_is_named
+                emits_go_to_feeds_and_aggregates
+                commits_beside_appends_lose_nothing
+            }
+            group_reader {
+                several_partitions_are_read_at_once
+                a_reader_keeps_to_what_is_wanted
+                there_is_no_gap_and_nothing_twice_at_the_seam_of_a_reader
+                a_reader_may_give_up_its_waits
+                another_partition_is_read_as_soon_as_it_is_wanted
+                a_reader_is_told_of_changes
+                a_reader_is_told_what_has_changed_meanwhile
+                two_readers_each_get_what_they_want
+            }
+            dead_letters {
+                a_dead_letter_survives
+                dead_letters_are_listed_in_order_page_by_page
+                no_dead_letters_are_no_error
+                dead_letters_are_of_one_group_and_partition
+                an_inspected_dead_letter_has_its_raw_entry
+                a_redrive_marks_those_chosen
+                one_is_redriven_only_where_it_is_the_first
+                a_discard_removes_those_chosen
+                what_was_discarded_does_not_come_back
+                a_dead_letter_is_there_once
+                many_dead_letters_are_no_matter
+            }
             realtime {
                 an_exact_pattern_hears_its_type_alone
                 a_pattern_hears_every_type_it_matches
@@ -272,7 +351,7 @@ macro_rules! store_contract_tests {
             }
         }
     };
-    (@rules $harness:expr; $($module:ident { $($rule:ident)* })*) => {
+    (@rules $suite:ident, $harness:expr; $($module:ident { $($rule:ident)* })*) => {
         $(
             mod $module {
                 // The harness may be named by an import of the module around this one.
@@ -284,7 +363,7 @@ macro_rules! store_contract_tests {
                     async fn $rule() {
                         let harness = $harness;
                         $crate::testing::store_contract::run_rule(
-                            $crate::testing::store_contract::$module::$rule(&harness),
+                            $crate::testing::$suite::$module::$rule(&harness),
                         )
                         .await;
                     }
@@ -300,7 +379,7 @@ mod tests {
     #[test]
     fn the_macro_names_every_rule() {
         let (list, _) = include_str!("store_contract.rs")
-            .split_once("(@rules $harness:expr; $(")
+            .split_once("(@rules $suite:ident, $harness:expr; $(")
             .unwrap();
         for (module, text) in [
             ("append", include_str!("store_contract/append.rs")),
@@ -311,6 +390,17 @@ mod tests {
             ("feed", include_str!("store_contract/feed.rs")),
             ("foreign", include_str!("store_contract/foreign.rs")),
             ("follow", include_str!("store_contract/follow.rs")),
+            ("partitions", include_str!("store_contract/partitions.rs")),
+            ("groups", include_str!("store_contract/groups.rs")),
+            ("commits", include_str!("store_contract/commits.rs")),
+            (
+                "group_reader",
+                include_str!("store_contract/group_reader.rs"),
+            ),
+            (
+                "dead_letters",
+                include_str!("store_contract/dead_letters.rs"),
+            ),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
         ] {

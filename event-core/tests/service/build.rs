@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use event_core::prelude::*;
-use event_core::{Emission, Handler, HandlerDefinition, HandlerError, Mistake, Start, Warning};
+use event_core::{
+    Delivery, Emission, Handler, HandlerDefinition, HandlerError, Mistake, Start, Warning,
+};
 
 use crate::events::{
     GithubPush, ProjectEvent, RepositoryAnalyzed, ResponseChunk, analyzes, builder,
@@ -286,6 +288,30 @@ fn patterns_must_fit_what_the_handler_takes() {
         ),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_realtime_handler_is_not_parallel() {
+    let chunks = || {
+        HandlerDefinition::function("chunk", |_: ResponseChunk, _: Context| async {})
+            .on("ai.response.chunk")
+            .realtime()
+    };
+    let found = mistakes(
+        builder("s")
+            .store(MemoryStore::new())
+            .handler(chunks().delivery(Delivery::Parallel)),
+    );
+    assert_eq!(
+        found,
+        [Mistake::ParallelRealtimeHandler {
+            handler: "chunk".into()
+        }]
+    );
+    let ordered = builder("s")
+        .store(MemoryStore::new())
+        .handler(chunks().delivery(Delivery::Ordered));
+    assert!(ordered.build().is_ok());
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What must hold of a handler, as far as its text alone can tell. What needs to know types is
 //! checked by the compiler, with the assertions of `expand`.
 
+use quote::ToTokens;
 use syn::{ItemImpl, LitStr, ReceiverKind, Type};
 
 use super::method::Method;
 use super::options::Options;
 use super::parameter::Parameter;
+use super::policy::{OnExhausted, Policy, Retry};
 use crate::errors::Errors;
 use crate::names::{
     is_event_type, is_pattern, leaves_category_open, refuse_event_type, refuse_pattern,
@@ -65,10 +67,89 @@ fn check_options(options: &Options, errors: &mut Errors) {
             "realtime events are kept nowhere, so there is nothing to start at; remove `start`",
         );
     }
+    check_policy(&options.policy, options, errors);
+}
+
+fn check_policy(policy: &Policy, options: &Options, errors: &mut Errors) {
+    if let Some(retry) = &policy.retry {
+        check_retry(retry, errors);
+    }
+    if let Some(timeout) = &policy.timeout
+        && timeout.value.is_zero()
+    {
+        errors.at(
+            &timeout.tokens,
+            "a call that may take no time is always broken off; write how long it may take, as in \
+             `timeout = \"5s\"`, or leave `timeout` out",
+        );
+    }
+    if options.realtime.is_none() {
+        return;
+    }
+    if let Some(on_exhausted) = &policy.on_exhausted
+        && on_exhausted.value != OnExhausted::Skip
+    {
+        errors.at(
+            &on_exhausted.tokens,
+            "realtime events are kept nowhere, so one that cannot be handled is always left out; \
+             write `on_exhausted = skip`, or leave `on_exhausted` out",
+        );
+    }
+    if let Some(delivery) = &policy.delivery {
+        errors.at(
+            &delivery.tokens,
+            "realtime events reach every instance, as they are sent; remove `delivery`, or \
+             `realtime`",
+        );
+    }
+}
+
+fn check_retry(retry: &Retry, errors: &mut Errors) {
+    if let Some(max) = &retry.max
+        && max.value == 0
+    {
+        errors.at(
+            &max.tokens,
+            "a handler is called once at least; write `max = 1` for one attempt and no more",
+        );
+    }
+    if retry.duration_reported || retry.base() <= retry.max_delay() {
+        return;
+    }
+    match (&retry.base, &retry.max_delay) {
+        (Some(base), Some(max_delay)) => errors.at(
+            &base.tokens,
+            format!(
+                "`base` is longer than `max_delay`; write `base = {}` or less, or a longer \
+                 `max_delay`",
+                max_delay.tokens
+            ),
+        ),
+        (Some(base), None) => errors.at(
+            &base.tokens,
+            format!(
+                "`base` is longer than `max_delay`, which is 30s by default; write \
+                 `max_delay = {}` or more beside it, or a shorter `base`",
+                base.tokens
+            ),
+        ),
+        (None, max_delay) => {
+            let max_delay = max_delay.as_ref().map(|written| &written.tokens);
+            let max_delay = max_delay.to_token_stream();
+            errors.at(
+                &max_delay,
+                format!(
+                    "`max_delay` is shorter than `base`, which is 100ms by default; write \
+                     `base = {max_delay}` or less beside it, or a longer `max_delay`"
+                ),
+            );
+        }
+    }
 }
 
 /// Checks one handler.
 pub(super) fn check_method(method: &Method<'_>, options: &Options, errors: &mut Errors) {
+    check_policy(&method.attributes.policy, options, errors);
     check_signature(method, errors);
     check_parameters(method, errors);
     check_on(method, options, errors);

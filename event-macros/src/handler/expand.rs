@@ -1,11 +1,14 @@
 //! The code that is generated for a handler: its registration, and the assertions about types.
 
+use std::time::Duration;
+
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 
 use super::method::Method;
 use super::options::{Options, Start};
 use super::parameter::{EventParameter, Parameter, Passed};
+use super::policy::{Delivery, OnExhausted, Policy};
 use crate::names::{is_event_type, is_pattern};
 use crate::source::text;
 
@@ -170,18 +173,63 @@ fn definition(method: &Method<'_>, options: &Options, event: &EventParameter) ->
         Start::Beginning => quote!(.start(__event_core::Start::Beginning)),
     });
     let realtime = options.realtime.as_ref().map(|_| quote!(.realtime()));
+    let policy = policy(&method.attributes.policy.or(&options.policy));
     let call = call(method, event);
     // `line!` gives the line of its own tokens, so they are put where the name is.
     let line = quote_spanned!(ident.span()=> ::core::line!());
+    // Whether the error decides itself is found by the resolution of a method, for which the trait of
+    // all others must be in scope, needed or not.
     quote! {
-        __event_core::HandlerDefinition::method::<#owner, #ty, #output>(#name, #call)
-            #(.on(#on))*
-            #(.emits(#emits))*
-            #group
-            #start
-            #realtime
-            .at(::core::concat!(::core::file!(), ":", #line))
+        {
+            #[allow(unused_imports)]
+            use __event_core::__private::OrdinaryClassifier as _;
+            __event_core::HandlerDefinition::method::<#owner, #ty, #output>(#name, #call)
+                #(.on(#on))*
+                #(.emits(#emits))*
+                #group
+                #start
+                #realtime
+                #policy
+                .classified_by(__event_core::__private::ClassifierOf::<#output>::NEW.find())
+                .at(::core::concat!(::core::file!(), ":", #line))
+        }
     }
+}
+
+/// What a handler says of failures and delivery.
+fn policy(policy: &Policy) -> TokenStream {
+    let retry = policy.retry.as_ref().map(|retry| {
+        let (max, base) = (retry.max(), duration(retry.base()));
+        let max_delay = duration(retry.max_delay());
+        quote! {
+            .retry(__event_core::Retry { max: #max, base: #base, max_delay: #max_delay })
+        }
+    });
+    let timeout = policy.timeout.as_ref().map(|timeout| {
+        let timeout = duration(timeout.value);
+        quote!(.timeout(#timeout))
+    });
+    let on_exhausted = policy.on_exhausted.as_ref().map(|written| {
+        let variant = match written.value {
+            OnExhausted::Park => quote!(Park),
+            OnExhausted::Skip => quote!(Skip),
+            OnExhausted::Stop => quote!(Stop),
+        };
+        quote!(.on_exhausted(__event_core::OnExhausted::#variant))
+    });
+    let delivery = policy.delivery.as_ref().map(|written| {
+        let variant = match written.value {
+            Delivery::Ordered => quote!(Ordered),
+            Delivery::Parallel => quote!(Parallel),
+        };
+        quote!(.delivery(__event_core::Delivery::#variant))
+    });
+    quote!(#retry #timeout #on_exhausted #delivery)
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanoseconds))
 }
 
 /// The closure that reads the event, calls the handler and encodes what it returns.

@@ -1,14 +1,16 @@
 //! A handler as it was written: a method or a function, with its `#[on]` and `#[emits]`.
 
 use proc_macro2::{TokenStream, TokenTree};
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use syn::{Attribute, ImplItemFn, ItemFn, LitStr, Receiver, ReturnType, Signature, Type};
 
-use super::options::Options;
+use super::options::{Options, Target};
 use super::parameter::{EventParameter, Parameter};
-use crate::arguments::Argument;
+use super::policy::{self, Policy};
+use crate::arguments::{Argument, Named, Seen, Value};
 use crate::core_path::CorePath;
 use crate::errors::Errors;
+use crate::names::nearest;
 use crate::source::text;
 
 /// A method or a function that is to be a handler.
@@ -27,17 +29,19 @@ pub(super) struct Method<'a> {
     pub(super) parameters: Vec<Parameter>,
     /// What it returns, without `Self`; `()` where nothing is written.
     pub(super) output: Type,
-    /// The strings of `#[on]` and `#[emits]`.
+    /// What `#[on]` and `#[emits]` say.
     pub(super) attributes: Attributes,
 }
 
-/// The strings of all `#[on]` and `#[emits]` of one handler.
+/// What all `#[on]` and `#[emits]` of one handler say.
 #[derive(Default)]
 pub(super) struct Attributes {
     /// The patterns that it reacts to.
     pub(super) on: Vec<LitStr>,
     /// The event types that it emits.
     pub(super) emits: Vec<LitStr>,
+    /// What it says itself of failures and delivery.
+    pub(super) policy: Policy,
     /// Whether there is an `#[on]`, even if its content was refused.
     pub(super) has_on: bool,
     /// The first `#[emits]`.
@@ -184,21 +188,25 @@ fn find_impl(tokens: TokenStream) -> Option<TokenTree> {
 impl Attributes {
     // #[on("github.push")]
     // #[on("github.push", "github.pr.*")]
+    // #[on("github.push", retry(max = 3), timeout = "5s")]
     // #[emits("repository.analyzed")]
     // #[emits("repository.analyzed", "repository.failed")]
     // Each of them any number of times; `#[event_core::on(…)]` is the same.
-    pub(super) fn take(from: &mut Vec<Attribute>, core: &CorePath, errors: &mut Errors) -> Self {
+    pub(super) fn take(
+        from: &mut Vec<Attribute>,
+        core: &CorePath,
+        seen: &mut Seen,
+        errors: &mut Errors,
+    ) -> Self {
         let mut found = Self::default();
         from.retain(|attribute| {
             if is(attribute, "on", core) {
                 found.has_on = true;
-                let texts = strings("on", "github.push", attribute, errors);
-                found.on.extend(texts);
+                found.read_on(attribute, seen, errors);
             } else if is(attribute, "emits", core) {
                 found.first_emits.get_or_insert_with(|| attribute.clone());
                 let before = errors.count();
-                let texts = strings("emits", "repository.analyzed", attribute, errors);
-                found.emits.extend(texts);
+                found.read_emits(attribute, errors);
                 found.emits_reported |= errors.count() > before;
             } else {
                 return true;
@@ -206,6 +214,99 @@ impl Attributes {
             false
         });
         found
+    }
+
+    /// The strings between the parentheses, and the options behind them.
+    fn read_on(&mut self, attribute: &Attribute, seen: &mut Seen, errors: &mut Errors) {
+        let before = errors.count();
+        let arguments = Argument::of(attribute, errors);
+        let names_none = !arguments.iter().any(|a| matches!(a, Argument::Text(_)));
+        let mut options = TokenStream::new();
+        for argument in arguments {
+            match argument {
+                Argument::Text(pattern) => {
+                    if !options.is_empty() {
+                        errors.at(
+                            &pattern,
+                            "write the event types first, and options behind them",
+                        );
+                    }
+                    self.on.push(pattern);
+                }
+                Argument::Named(named) => {
+                    let option = named.tokens();
+                    options.extend(quote!(, #option));
+                    self.option(&named, seen, errors);
+                }
+                Argument::Other(tokens) => refuse_string(&tokens, ON, errors),
+            }
+        }
+        if names_none && errors.count() == before {
+            errors.at(
+                attribute,
+                format!(
+                    "`#[on]` names no event type; write `#[on(\"github.push\"{})]`",
+                    text(&options)
+                ),
+            );
+        }
+    }
+
+    /// An option of one handler.
+    fn option(&mut self, named: &Named, seen: &mut Seen, errors: &mut Errors) {
+        let name = named.name.to_string();
+        if policy::OPTIONS.contains(&name.as_str()) {
+            if seen.first(named, errors) {
+                self.policy.option(named, errors);
+            }
+        } else if name == "emits" {
+            errors.at(
+                named.tokens(),
+                "what a handler emits has an attribute of its own; write `#[emits(\"…\")]` beside \
+                 `#[on]`",
+            );
+        } else if name != "on" && Target::Function.options().contains(&name.as_str()) {
+            errors.at(
+                named.tokens(),
+                format!("`{name}` is no option of `#[on]`; write it at `#[event_handler]`"),
+            );
+        } else if name == "on"
+            || (matches!(named.value, Value::None) && nearest(&name, &policy::OPTIONS).is_none())
+        {
+            refuse_string(&named.tokens(), ON, errors);
+        } else {
+            named.unknown(&policy::OPTIONS, errors);
+        }
+    }
+
+    /// The strings between the parentheses.
+    fn read_emits(&mut self, attribute: &Attribute, errors: &mut Errors) {
+        let before = errors.count();
+        let arguments = Argument::of(attribute, errors);
+        if arguments.is_empty() && errors.count() == before {
+            errors.at(
+                attribute,
+                format!("`#[emits]` names no event type; write `{EMITS}`"),
+            );
+        }
+        for argument in arguments {
+            match argument {
+                Argument::Text(event_type) => self.emits.push(event_type),
+                Argument::Named(named)
+                    if policy::OPTIONS.contains(&named.name.to_string().as_str()) =>
+                {
+                    errors.at(
+                        named.tokens(),
+                        format!(
+                            "`{}` is an option of `#[on]`; write it there, behind the event types",
+                            named.name
+                        ),
+                    );
+                }
+                Argument::Named(named) => refuse_string(&named.tokens(), EMITS, errors),
+                Argument::Other(tokens) => refuse_string(&tokens, EMITS, errors),
+            }
+        }
     }
 
     /// Whether the method asks to be a handler.
@@ -235,24 +336,12 @@ fn is(attribute: &Attribute, name: &str, core: &CorePath) -> bool {
             .is_some_and(|parent| parent == "event_core" || core.name() == Some(parent))
 }
 
-/// The strings between the parentheses.
-fn strings(name: &str, example: &str, attribute: &Attribute, errors: &mut Errors) -> Vec<LitStr> {
-    let before = errors.count();
-    let say = format!("write `#[{name}(\"{example}\")]`");
-    let arguments = Argument::of(attribute, errors);
-    if arguments.is_empty() && errors.count() == before {
-        errors.at(attribute, format!("`#[{name}]` names no event type; {say}"));
-    }
-    arguments
-        .into_iter()
-        .filter_map(|argument| {
-            let tokens = match argument {
-                Argument::Text(text) => return Some(text),
-                Argument::Named(named) => named.tokens(),
-                Argument::Other(tokens) => tokens,
-            };
-            errors.at(&tokens, format!("`{}` is no string; {say}", text(&tokens)));
-            None
-        })
-        .collect()
+const ON: &str = "#[on(\"github.push\")]";
+const EMITS: &str = "#[emits(\"repository.analyzed\")]";
+
+fn refuse_string(tokens: &TokenStream, example: &str, errors: &mut Errors) {
+    errors.at(
+        tokens,
+        format!("`{}` is no string; write `{example}`", text(tokens)),
+    );
 }

@@ -5,6 +5,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{LitStr, Token, bracketed, token};
 
+use super::policy::{self, Policy};
 use crate::arguments::{Argument, Named, Seen};
 use crate::core_path::CorePath;
 use crate::errors::Errors;
@@ -20,6 +21,8 @@ pub(super) struct Options {
     pub(super) start: Option<(Start, TokenStream)>,
     /// The word `realtime`.
     pub(super) realtime: Option<Ident>,
+    /// Failures and delivery.
+    pub(super) policy: Policy,
     /// The patterns of a function.
     pub(super) on: Vec<LitStr>,
     /// The emitted types of a function.
@@ -28,6 +31,8 @@ pub(super) struct Options {
     pub(super) on_reported: bool,
     /// Whether something in the place of `emits` was reported already.
     pub(super) emits_reported: bool,
+    /// Which options were written.
+    pub(super) seen: Seen,
 }
 
 /// Where a group begins to read.
@@ -45,11 +50,31 @@ pub(super) enum Target {
 }
 
 impl Target {
-    fn options(&self) -> &'static [&'static str] {
+    pub(super) fn options(&self) -> &'static [&'static str] {
         match self {
             Target::Struct => &["crate"],
-            Target::Impl => &["group", "realtime", "start", "crate"],
-            Target::Function => &["on", "emits", "group", "realtime", "start", "crate"],
+            Target::Impl => &[
+                "group",
+                "realtime",
+                "start",
+                "retry",
+                "timeout",
+                "on_exhausted",
+                "delivery",
+                "crate",
+            ],
+            Target::Function => &[
+                "on",
+                "emits",
+                "group",
+                "realtime",
+                "start",
+                "retry",
+                "timeout",
+                "on_exhausted",
+                "delivery",
+                "crate",
+            ],
         }
     }
 }
@@ -62,6 +87,8 @@ impl Options {
     //   #[event_handler(group = "repo-agent", start = now)]
     //   #[event_handler(start = beginning)]
     //   #[event_handler(realtime)]
+    //   #[event_handler(retry(max = 3), timeout = "5s", on_exhausted = skip)]
+    //   #[event_handler(delivery = parallel)]
     // On a function: the same, and
     //   #[event_handler(on = "github.push", emits = "repository.analyzed")]
     //   #[event_handler(on = ["github.push", "github.pr.*"])]
@@ -71,15 +98,16 @@ impl Options {
             group: None,
             start: None,
             realtime: None,
+            policy: Policy::default(),
             on: Vec::new(),
             emits: Vec::new(),
             on_reported: false,
             emits_reported: false,
+            seen: Seen::default(),
         };
-        let mut seen = Seen::default();
         for argument in Argument::list(tokens, errors) {
             match argument {
-                Argument::Named(named) => options.option(&named, target, &mut seen, errors),
+                Argument::Named(named) => options.option(&named, target, errors),
                 Argument::Text(literal) => options.unnamed(&literal, target, errors),
                 Argument::Other(tokens) => errors.at(
                     &tokens,
@@ -93,7 +121,7 @@ impl Options {
         options
     }
 
-    fn option(&mut self, named: &Named, target: &Target, seen: &mut Seen, errors: &mut Errors) {
+    fn option(&mut self, named: &Named, target: &Target, errors: &mut Errors) {
         let name = named.name.to_string();
         let known = target.options();
         match (name.as_str(), target) {
@@ -113,7 +141,8 @@ impl Options {
                 );
             }
             (option, _) if !known.contains(&option) => named.unknown(known, errors),
-            _ if !seen.first(named, errors) => {}
+            _ if !self.seen.first(named, errors) => {}
+            (option, _) if policy::OPTIONS.contains(&option) => self.policy.option(named, errors),
             ("crate", _) => {
                 if let Some(core) = named.value("path::to::event_core", errors) {
                     self.core = core;

@@ -81,7 +81,7 @@ impl Content {
         };
         positions
             .iter()
-            .filter_map(|position| feed.read_at(partition.category(), *position))
+            .filter_map(|position| feed.read_at(partition, *position))
             .collect()
     }
 
@@ -89,9 +89,10 @@ impl Content {
         let deliveries = self.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
         let after = deliveries.up_to;
-        let entries = self.feeds.get(partition).map_or_else(Vec::new, |feed| {
-            feed.read(partition.category(), after, limit)
-        });
+        let entries = self
+            .feeds
+            .get(partition)
+            .map_or_else(Vec::new, |feed| feed.read(partition, after, limit));
         let since = Some(Instant::now());
         let deliveries = self.deliveries(&consumer.group, partition);
         for entry in &entries {

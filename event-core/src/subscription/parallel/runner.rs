@@ -18,6 +18,7 @@ use super::work::{Gathered, Place, Work};
 use super::{GONE_AFTER, ParallelHandler, Regularly};
 use crate::dispatcher::{HandlerFailure, chain_of};
 use crate::handler::HandlerError;
+use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::publisher::Prepared;
 use crate::recorded::Position;
@@ -27,6 +28,7 @@ use crate::store::{
     Finished, ParallelReader, ReadError, StoreError, Taken,
 };
 use crate::subscription::gate::Permit;
+use crate::subscription::load::BYTES;
 use crate::subscription::retrying::{Retrying, Verdict};
 use crate::subscription::shared::{Pauses, pauses};
 use crate::subscription::waiting::Outcome;
@@ -76,6 +78,8 @@ pub(super) struct ParallelRunner<'a> {
     /// Whether something is being taken, though perhaps nobody waits for it now.
     is_taking: bool,
     works: HashMap<Place, Work>,
+    /// The bytes of their payloads.
+    bytes: usize,
     ready: VecDeque<Place>,
     units: JoinSet<Unit>,
     gathered: Gathered,
@@ -83,6 +87,7 @@ pub(super) struct ParallelRunner<'a> {
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
     /// Whether something may be pending for this consumer that is not here.
     must_take_back: bool,
+    metrics: Vec<PartitionMetrics>,
     /// How many dead letters the group has in each partition, as far as it is known.
     dead_letters: Vec<usize>,
     keeping: Regularly,
@@ -108,6 +113,11 @@ impl<'a> ParallelRunner<'a> {
         stopping: CancellationToken,
     ) -> Self {
         let lease = handler.lease;
+        let group = handler.consumer.group.to_string();
+        let metrics = partitions
+            .iter()
+            .map(|partition| PartitionMetrics::new(&group, partition))
+            .collect();
         Self {
             handler,
             dead_letters: vec![0; partitions.len()],
@@ -115,6 +125,8 @@ impl<'a> ParallelRunner<'a> {
             reader,
             is_taking: false,
             works: HashMap::new(),
+            bytes: 0,
+            metrics,
             ready: VecDeque::new(),
             units: JoinSet::new(),
             gathered: Gathered::default(),
@@ -285,6 +297,7 @@ impl<'a> ParallelRunner<'a> {
         if is_closed
             || self.must_take_back
             || self.is_full()
+            || self.bytes >= BYTES
             || self.stopping.is_cancelled()
             || Instant::now() < self.take_at
         {
@@ -346,6 +359,8 @@ impl<'a> ParallelRunner<'a> {
                 continue;
             }
             self.taken += 1;
+            self.metrics[partition].consumed.increment(1);
+            self.bytes += entry.bytes();
             match entry {
                 FeedEntry::Event(event) => {
                     let is_taken = self.handler.takes(event.event_type());
@@ -509,9 +524,16 @@ impl<'a> ParallelRunner<'a> {
             .retrying
             .get_or_insert_with(|| Retrying::new(handler.route(), now));
         match retrying.fail(handler.route(), event, error, now) {
-            Verdict::Again { attempt, delay } => self.call_later(place, attempt, delay),
+            Verdict::Again { attempt, delay } => {
+                let metrics = handler.route().metrics(&handler.shared.group);
+                metrics.retries.increment(1);
+                self.call_later(place, attempt, delay);
+            }
             Verdict::Stop(failure) => {
                 tracing::error!(%failure, "the group stops");
+                if let Some(reports) = &handler.shared.reports {
+                    reports.group_stopped(&self.partitions[place.partition], &failure);
+                }
                 let outcome = Err(Arc::clone(&failure));
                 handler.waiting.tell(failure.event_id, outcome);
                 self.failure.get_or_insert(failure);
@@ -658,6 +680,7 @@ impl<'a> ParallelRunner<'a> {
 
     fn finished(&mut self, partition: usize, finish: &Finish, finished: &Finished) {
         self.count_dead_letters(partition, finished.dead_letters);
+        self.tell(partition, finish, finished);
         let waits = !self.handler.waiting.is_empty();
         for (emits, stored) in finish.emitted.iter().zip(&finished.emitted) {
             match stored {
@@ -687,16 +710,33 @@ impl<'a> ParallelRunner<'a> {
                 partition,
                 position,
             };
-            if let Some(work) = self.works.remove(&place)
-                && waits
-                && let Some(event) = work.event
-            {
+            let Some(work) = self.works.remove(&place) else {
+                continue;
+            };
+            self.bytes = self.bytes.saturating_sub(work.bytes);
+            if waits && let Some(event) = work.event {
                 let outcome = match work.failure {
                     Some(failure) => Err(failure),
                     None => Ok(work.emitted),
                 };
                 let event_id = event.metadata().event_id;
                 self.handler.waiting.tell(event_id, outcome);
+            }
+        }
+    }
+
+    /// Tells what was stored.
+    fn tell(&self, partition: usize, finish: &Finish, finished: &Finished) {
+        let metrics = &self.metrics[partition];
+        metrics.commits.increment(1);
+        metrics.parked.increment(finish.parked.len() as u64);
+        let stored = finish.emitted.iter().zip(&finished.emitted);
+        let stored = stored.filter(|(_, places)| places.is_some());
+        let sent = self.handler.definition.dispatcher.publisher.metrics();
+        sent.emitted(stored.flat_map(|(emits, _)| &emits.appends));
+        if let Some(reports) = &self.handler.shared.reports {
+            for letter in &finish.parked {
+                reports.dead_letter(&self.partitions[partition], letter);
             }
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Place {
 pub(super) struct Work {
     /// `None` where it is no event.
     pub(super) event: Option<RecordedEvent>,
+    /// The bytes of its payload.
+    pub(super) bytes: usize,
     pub(super) retrying: Option<Retrying>,
     /// What was emitted, where somebody waits for it.
     pub(super) emitted: Vec<RecordedEvent>,
@@ -28,6 +30,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(event: Option<RecordedEvent>) -> Self {
         Self {
+            bytes: event.as_ref().map_or(0, |event| event.payload().len()),
             event,
             retrying: None,
             emitted: Vec::new(),

@@ -10,7 +10,7 @@ use crate::metadata::Metadata;
 use crate::recorded::AggregateId;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum AccountEvent {
+pub(in crate::testing) enum AccountEvent {
     Deposited { amount: u64 },
     Withdrawn { amount: u64, note: Option<String> },
     Closed,
@@ -35,14 +35,14 @@ impl Event for AccountEvent {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Account {
-    pub(super) balance: u64,
-    pub(super) entries: u64,
-    pub(super) closed: bool,
+pub(in crate::testing) struct Account {
+    pub(in crate::testing) balance: u64,
+    pub(in crate::testing) entries: u64,
+    pub(in crate::testing) closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum AccountCommand {
+pub(in crate::testing) enum AccountCommand {
     Deposit(u64),
     /// So many deposits of 1: several events.
     DepositCoins(u64),
@@ -52,8 +52,8 @@ pub(super) enum AccountCommand {
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("the account holds {balance} only")]
-pub(super) struct Overdrawn {
-    pub(super) balance: u64,
+pub(in crate::testing) struct Overdrawn {
+    pub(in crate::testing) balance: u64,
 }
 
 impl Aggregate for Account {
@@ -91,7 +91,7 @@ impl Aggregate for Account {
 
 /// Realtime events, of two categories.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Notice {
+pub(in crate::testing) enum Notice {
     RateQuoted { number: u64 },
     RateWithdrawn { number: u64 },
     RatesClosed { number: u64 },
@@ -128,7 +128,7 @@ impl Event for Notice {
 
 impl Notice {
     /// One of each type, with this number.
-    pub(super) fn of_each_type(number: u64) -> Vec<NewEvent> {
+    pub(in crate::testing) fn of_each_type(number: u64) -> Vec<NewEvent> {
         [
             Notice::RateQuoted { number },
             Notice::RateWithdrawn { number },
@@ -140,43 +140,43 @@ impl Notice {
         .collect()
     }
 
-    pub(super) fn encode(&self) -> NewEvent {
+    pub(in crate::testing) fn encode(&self) -> NewEvent {
         Codec::default()
             .encode(self)
             .expect("a notice can be encoded")
     }
 }
 
-pub(super) fn bank() -> Category {
+pub(in crate::testing) fn bank() -> Category {
     category("bank")
 }
 
-pub(super) fn category(name: &str) -> Category {
+pub(in crate::testing) fn category(name: &str) -> Category {
     Category::new(name).expect("a category of the suite is one")
 }
 
-pub(super) fn account(id: &str) -> AggregateId {
+pub(in crate::testing) fn account(id: &str) -> AggregateId {
     AggregateId::of::<Account>(id).expect("an id of the suite is one")
 }
 
 /// An event of the bank.
-pub(super) fn deposit() -> NewEvent {
+pub(in crate::testing) fn deposit() -> NewEvent {
     Codec::default()
         .encode(&AccountEvent::Deposited { amount: 1 })
         .expect("a deposit can be encoded")
 }
 
-pub(super) fn deposits(count: usize) -> Vec<NewEvent> {
+pub(in crate::testing) fn deposits(count: usize) -> Vec<NewEvent> {
     (0..count).map(|_| deposit()).collect()
 }
 
 /// An event of any category.
-pub(super) fn event_of(category: &Category) -> NewEvent {
+pub(in crate::testing) fn event_of(category: &Category) -> NewEvent {
     event_with(&format!("{category}.happened"), "{}")
 }
 
 /// An event with this payload.
-pub(super) fn event_with(event_type: &str, payload: &str) -> NewEvent {
+pub(in crate::testing) fn event_with(event_type: &str, payload: &str) -> NewEvent {
     let metadata = Metadata::new(Uuid::now_v7(), Codec::default().clock().now());
     NewEvent::from_parts(event_type, payload, metadata).expect("an event of the suite is one")
 }

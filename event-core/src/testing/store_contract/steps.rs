@@ -9,17 +9,19 @@ use super::StoreHarness;
 use super::bank::deposit;
 use crate::codec::NewEvent;
 use crate::event::Category;
+use crate::handler::Start;
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent, Version};
 use crate::store::{
-    Append, AppendError, Appended, EventStore, Expected, FeedEntry, FeedReader, Limits, ReadError,
-    Versions,
+    Acquired, Append, AppendError, Appended, Commit, Committed, EventStore, Expected, FeedEntry,
+    FeedReader, Groups, Lease, Limits, Progress, ReadError, Versions,
 };
 
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for what must happen.
-pub(super) async fn within<T>(what: &str, happening: impl Future<Output = T>) -> T {
+pub(in crate::testing) async fn within<T>(what: &str, happening: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, happening).await {
         Ok(outcome) => outcome,
         Err(_) => panic!("this has not happened for {PATIENCE:?}: {what}"),
@@ -27,16 +29,16 @@ pub(super) async fn within<T>(what: &str, happening: impl Future<Output = T>) ->
 }
 
 /// Takes one step of what waits and drops it; `None` where it was not ready at once.
-pub(super) fn poll_and_drop<T>(waiting: impl Future<Output = T>) -> Option<T> {
+pub(in crate::testing) fn poll_and_drop<T>(waiting: impl Future<Output = T>) -> Option<T> {
     waiting.now_or_never()
 }
 
-pub(super) async fn fresh<H: StoreHarness>(harness: &H) -> H::Store {
+pub(in crate::testing) async fn fresh<H: StoreHarness>(harness: &H) -> H::Store {
     harness.store(Limits::default()).await
 }
 
 /// Appends what must be accepted.
-pub(super) async fn append(
+pub(in crate::testing) async fn append(
     store: &impl EventStore,
     aggregate: &AggregateId,
     expected: Expected,
@@ -46,7 +48,7 @@ pub(super) async fn append(
 }
 
 /// Appends events without an aggregate.
-pub(super) async fn append_to_feed(
+pub(in crate::testing) async fn append_to_feed(
     store: &impl EventStore,
     category: &Category,
     events: Vec<NewEvent>,
@@ -55,7 +57,7 @@ pub(super) async fn append_to_feed(
 }
 
 /// Sends an append that must be accepted.
-pub(super) async fn send(store: &impl EventStore, append: &Append) -> Appended {
+pub(in crate::testing) async fn send(store: &impl EventStore, append: &Append) -> Appended {
     let count = append.events().len();
     let appended = match store.append(append).await {
         Ok(appended) => appended,
@@ -73,7 +75,7 @@ pub(super) async fn send(store: &impl EventStore, append: &Append) -> Appended {
 }
 
 /// An aggregate with so many events, each of its own append.
-pub(super) async fn with_events(
+pub(in crate::testing) async fn with_events(
     store: &impl EventStore,
     aggregate: AggregateId,
     count: u64,
@@ -86,7 +88,11 @@ pub(super) async fn with_events(
 
 /// Appends what must be a conflict with an aggregate at version `actual`, and makes sure that
 /// nothing is stored.
-pub(super) async fn expect_conflict(store: &impl EventStore, append: &Append, actual: Version) {
+pub(in crate::testing) async fn expect_conflict(
+    store: &impl EventStore,
+    append: &Append,
+    actual: Version,
+) {
     let aggregate = append.aggregate().expect("only an aggregate has conflicts");
     let before = history(store, aggregate).await;
     let head = head(store, aggregate.category()).await;
@@ -125,7 +131,7 @@ pub(super) async fn expect_conflict(store: &impl EventStore, append: &Append, ac
 }
 
 /// The whole history; empty where the aggregate is not found.
-pub(super) async fn history(
+pub(in crate::testing) async fn history(
     store: &impl EventStore,
     aggregate: &AggregateId,
 ) -> Vec<RecordedEvent> {
@@ -153,7 +159,7 @@ pub(super) async fn history(
 }
 
 /// Reads some of a history.
-pub(super) async fn read(
+pub(in crate::testing) async fn read(
     store: &impl EventStore,
     aggregate: &AggregateId,
     versions: &Versions,
@@ -165,7 +171,7 @@ pub(super) async fn read(
 }
 
 /// The versions of what is read.
-pub(super) async fn read_versions(
+pub(in crate::testing) async fn read_versions(
     store: &impl EventStore,
     aggregate: &AggregateId,
     versions: &Versions,
@@ -177,7 +183,7 @@ pub(super) async fn read_versions(
         .collect()
 }
 
-pub(super) async fn read_feed(
+pub(in crate::testing) async fn read_feed(
     store: &impl EventStore,
     category: &Category,
     after: Position,
@@ -197,20 +203,23 @@ pub(super) async fn read_feed(
 }
 
 /// A whole feed, in which everything is an event.
-pub(super) async fn feed(store: &impl EventStore, category: &Category) -> Vec<RecordedEvent> {
+pub(in crate::testing) async fn feed(
+    store: &impl EventStore,
+    category: &Category,
+) -> Vec<RecordedEvent> {
     let entries = read_feed(store, category, Position::START, usize::MAX).await;
     assert_ordered(&entries, Position::START);
     events(entries)
 }
 
-pub(super) async fn head(store: &impl EventStore, category: &Category) -> Position {
+pub(in crate::testing) async fn head(store: &impl EventStore, category: &Category) -> Position {
     match store.head(&category.into()).await {
         Ok(position) => position,
         Err(error) => panic!("the head of `{category}` must be readable: {error}"),
     }
 }
 
-pub(super) async fn follow(
+pub(in crate::testing) async fn follow(
     store: &impl EventStore,
     category: &Category,
     after: Position,
@@ -222,7 +231,10 @@ pub(super) async fn follow(
 }
 
 /// The next batch of a follower.
-pub(super) async fn next_batch(reader: &mut dyn FeedReader, limit: usize) -> Vec<FeedEntry> {
+pub(in crate::testing) async fn next_batch(
+    reader: &mut dyn FeedReader,
+    limit: usize,
+) -> Vec<FeedEntry> {
     let batch = within(
         "a follower gets what was appended",
         reader.next_batch(limit),
@@ -232,7 +244,7 @@ pub(super) async fn next_batch(reader: &mut dyn FeedReader, limit: usize) -> Vec
 }
 
 /// What a follower has handed out, if it keeps to the bounds.
-pub(super) fn check_batch(
+pub(in crate::testing) fn check_batch(
     batch: Result<Vec<FeedEntry>, ReadError>,
     limit: usize,
 ) -> Vec<FeedEntry> {
@@ -253,7 +265,7 @@ pub(super) fn check_batch(
 }
 
 /// The next `count` entries of a follower, in batches of at most `limit`.
-pub(super) async fn next_entries(
+pub(in crate::testing) async fn next_entries(
     reader: &mut dyn FeedReader,
     count: usize,
     limit: usize,
@@ -266,7 +278,7 @@ pub(super) async fn next_entries(
 }
 
 /// The next `count` events of a follower, in batches of at most `limit`.
-pub(super) async fn next_events(
+pub(in crate::testing) async fn next_events(
     reader: &mut dyn FeedReader,
     count: usize,
     limit: usize,
@@ -275,7 +287,7 @@ pub(super) async fn next_events(
 }
 
 /// The events among entries that are nothing else.
-pub(super) fn events(entries: Vec<FeedEntry>) -> Vec<RecordedEvent> {
+pub(in crate::testing) fn events(entries: Vec<FeedEntry>) -> Vec<RecordedEvent> {
     entries
         .into_iter()
         .map(|entry| {
@@ -289,7 +301,7 @@ pub(super) fn events(entries: Vec<FeedEntry>) -> Vec<RecordedEvent> {
 }
 
 /// Positions must grow from one entry to the next.
-pub(super) fn assert_ordered(entries: &[FeedEntry], after: Position) {
+pub(in crate::testing) fn assert_ordered(entries: &[FeedEntry], after: Position) {
     let mut last = after;
     for entry in entries {
         assert!(
@@ -302,21 +314,21 @@ pub(super) fn assert_ordered(entries: &[FeedEntry], after: Position) {
 }
 
 /// The number of an event in its aggregate.
-pub(super) fn version_of(event: &RecordedEvent) -> Version {
+pub(in crate::testing) fn version_of(event: &RecordedEvent) -> Version {
     event
         .aggregate()
         .expect("an event of an aggregate must name it")
         .version
 }
 
-pub(super) fn recorded_ids(events: &[RecordedEvent]) -> Vec<Uuid> {
+pub(in crate::testing) fn recorded_ids(events: &[RecordedEvent]) -> Vec<Uuid> {
     events
         .iter()
         .map(|event| event.metadata().event_id)
         .collect()
 }
 
-pub(super) fn new_ids(events: &[NewEvent]) -> Vec<Uuid> {
+pub(in crate::testing) fn new_ids(events: &[NewEvent]) -> Vec<Uuid> {
     events
         .iter()
         .map(|event| event.metadata().event_id)
@@ -324,15 +336,15 @@ pub(super) fn new_ids(events: &[NewEvent]) -> Vec<Uuid> {
 }
 
 /// Numbers that look random and are the same in each run (SplitMix64, Steele et al. 2014).
-pub(super) struct Chance(u64);
+pub(in crate::testing) struct Chance(u64);
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::testing) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number below `bound`.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(in crate::testing) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -342,9 +354,102 @@ impl Chance {
     }
 
     /// Lets other tasks run, for as long as it happens.
-    pub(super) async fn pause(&mut self) {
+    pub(in crate::testing) async fn pause(&mut self) {
         for _ in 0..self.below(12) {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// A lease, or the time of a member, that does not end while a rule runs.
+pub(in crate::testing) const LONG: Duration = Duration::from_secs(600);
+
+/// One that ends soon.
+pub(in crate::testing) const SHORT: Duration = Duration::from_millis(200);
+
+/// Opens a group for a partition.
+pub(in crate::testing) async fn open(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    start: Start,
+) -> Progress {
+    match store.open(group, partition, start).await {
+        Ok(progress) => progress,
+        Err(error) => panic!("`{group}` must be opened for `{partition}`: {error}"),
+    }
+}
+
+/// Acquires a partition that nobody owns.
+pub(in crate::testing) async fn acquire(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    instance: &str,
+    lease: Duration,
+) -> (Lease, Progress) {
+    match store.acquire(group, partition, instance, lease).await {
+        Ok(Acquired::Yes {
+            lease,
+            progress,
+            history_lost,
+        }) => {
+            assert!(!history_lost, "the feed of `{partition}` has lost nothing");
+            (lease, progress)
+        }
+        other => {
+            panic!("`{instance}` must get `{partition}`, which nobody owns, and got {other:?}")
+        }
+    }
+}
+
+/// Tries to acquire a partition that another owns; says for how long.
+pub(in crate::testing) async fn refused_acquire(
+    store: &impl Groups,
+    group: &str,
+    partition: &Partition,
+    instance: &str,
+) -> Duration {
+    match store.acquire(group, partition, instance, LONG).await {
+        Ok(Acquired::No { remaining }) => remaining,
+        other => panic!("`{instance}` must not get `{partition}`, and got {other:?}"),
+    }
+}
+
+/// Commits what must be accepted.
+pub(in crate::testing) async fn commit(
+    store: &impl Groups,
+    lease: &Lease,
+    commit: &Commit,
+) -> Committed {
+    match store.commit(lease, commit).await {
+        Ok(committed) => committed,
+        Err(error) => panic!("commit {} must be accepted: {error}", commit.number),
+    }
+}
+
+/// All entries of a partition as events.
+pub(in crate::testing) async fn partition_events(
+    store: &impl EventStore,
+    partition: &Partition,
+) -> Vec<RecordedEvent> {
+    match store
+        .read_feed(partition, Position::START, usize::MAX)
+        .await
+    {
+        Ok(entries) => {
+            assert_ordered(&entries, Position::START);
+            events(entries)
+        }
+        Err(error) => panic!("`{partition}` must be readable: {error}"),
+    }
+}
+
+/// Progress without anything open.
+pub(in crate::testing) fn up_to(position: Position) -> Progress {
+    Progress {
+        checkpoint: position,
+        reached: position,
+        ..Progress::default()
     }
 }

@@ -42,7 +42,7 @@ pub struct Repositories {
 #[es::event_handler(group = "agents", crate = es)]
 impl Repositories {
     /// A method that emits.
-    #[on("github.push")]
+    #[on("github.push", retry(max = 3), delivery = parallel)]
     #[emits("project.opened", "project.phase.changed")]
     pub async fn push(
         &self,
@@ -59,7 +59,7 @@ impl Repositories {
 }
 
 /// A function.
-#[es::event_handler(on = "github.push", start = now, crate = es)]
+#[es::event_handler(on = "github.push", start = now, timeout = "5s", on_exhausted = skip, crate = es)]
 pub async fn look(_: &GithubPush) {}
 
 /// A realtime function.

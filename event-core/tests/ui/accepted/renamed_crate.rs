@@ -22,7 +22,7 @@ struct Repositories;
 
 #[my::core_crate::event_handler(crate = self::my::core_crate, group = "agents")]
 impl Repositories {
-    #[on("github.push")]
+    #[on("github.push", retry(max = 2), delivery = parallel)]
     #[my::core_crate::emits("project.opened")]
     async fn handle(&self, _: GithubPush, _: &my::core_crate::Context) -> ProjectEvent {
         ProjectEvent::Opened
@@ -32,7 +32,7 @@ impl Repositories {
 mod inner {
     use super::my::core_crate as renamed;
 
-    #[renamed::event_handler(on = "github.push", crate = renamed)]
+    #[renamed::event_handler(on = "github.push", crate = renamed, timeout = "5s", on_exhausted = stop)]
     async fn handle(_: super::GithubPush) {}
 }
 

@@ -15,6 +15,12 @@ trait ToString {}
 mod core {}
 mod std {}
 mod event_core {}
+struct Retry;
+struct Duration;
+struct OnExhausted;
+struct Delivery;
+trait OrdinaryClassifier {}
+struct ClassifierOf;
 
 macro_rules! line {
     () => {};
@@ -45,9 +51,9 @@ struct Repositories {
     name: ::std::string::String,
 }
 
-#[::event_core::event_handler]
+#[::event_core::event_handler(retry(max = 2, base = "1ms"), timeout = "5s", on_exhausted = skip)]
 impl Repositories {
-    #[on("github.push")]
+    #[on("github.push", delivery = parallel)]
     #[emits("project.closed")]
     async fn handle(
         &self,

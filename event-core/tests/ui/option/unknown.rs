@@ -12,7 +12,7 @@ struct RepositoryAnalyzed {}
 #[event_handler(grup = "agents")]
 struct Repositories;
 
-#[event_handler(grup = "agents", delivery = parallel)]
+#[event_handler(grup = "agents", deliver = parallel)]
 impl Repositories {
     #[on("github.push")]
     async fn handle(&self, _event: GithubPush) {}
