@@ -14,7 +14,7 @@ use crate::codec::Codec;
 use crate::emit::Emission;
 use crate::event::Declared;
 use crate::failure::{Classifier, ErrorClass, Policy};
-use crate::handler::{Context, Handler, HandlerError};
+use crate::handler::{Context, Delivery, Handler, HandlerError};
 use crate::metrics::{self, HandlerMetrics};
 use crate::pattern::Pattern;
 use crate::publisher::{Prepared, Publisher};
@@ -41,12 +41,14 @@ pub struct HandlerFailure {
 }
 
 /// A handler with what it takes and what it may emit.
+#[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) covers: Declared,
     pub(crate) emits: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) delivery: Delivery,
     pub(crate) policy: Policy,
     pub(crate) classifier: Classifier,
     /// Resolved at the first call.
@@ -114,8 +116,15 @@ impl Dispatcher {
         self.routes.iter().any(|route| route.takes(event_type))
     }
 
-    /// The handlers that take events of this type, by their number.
+    /// The handlers that take events of this type in order, by their number.
     pub(crate) fn routes_of(&self, event_type: &str) -> Vec<usize> {
+        let mut routes = self.all_routes_of(event_type);
+        routes.retain(|route| self.routes[*route].delivery == Delivery::Ordered);
+        routes
+    }
+
+    /// The handlers that take events of this type, those with parallel delivery too, by their number.
+    pub(crate) fn all_routes_of(&self, event_type: &str) -> Vec<usize> {
         (0..self.routes.len())
             .filter(|route| self.routes[*route].takes(event_type))
             .collect()

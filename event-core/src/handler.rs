@@ -20,8 +20,9 @@ use crate::recorded::RecordedEvent;
 /// handed to [`HandlerDefinition::new`].
 ///
 /// # Contract
-/// It is called at least once for each event, and for the events of one feed one after the other. It
-/// may be called again for the same event, after a crash for example.
+/// It is called at least once for each event, and for the events of one key one after the other, unless
+/// its [delivery](Delivery) is parallel. It may be called again for the same event, after a crash for
+/// example.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -227,7 +228,9 @@ pub enum Delivery {
     /// Those of one key (an aggregate, else the event's `key`) one after the other, in order.
     #[default]
     Ordered,
-    /// In any order, many at once, by whichever instance is free.
+    /// In any order, many at once, by whichever instance is free. A handler that takes long is left its
+    /// event, as long as it does not block its thread: block in `tokio::task::spawn_blocking`.
+    /// Dead letters have no key, and nothing waits behind them.
     Parallel,
 }
 

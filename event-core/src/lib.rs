@@ -90,10 +90,12 @@ pub use service::{
 };
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
-    Chosen, Commit, CommitError, Committed, DeadLetter, DeadLetterError, DeadLetterId,
-    DeadLetterReason, DeadLetters, Direction, EventStore, Expected, FeedEntry, FeedReader,
-    GroupBatch, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open,
-    Progress, ReadError, StoreError, Target, Versions, Wanted, WhenBacklogged,
+    Chosen, Commit, CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId,
+    DeadLetterReason, DeadLetters, Direction, EntryEmits, EventStore, Expected, FeedEntry,
+    FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
+    InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
+    ParallelReader, Progress, ReadError, StoreError, Taken, Target, Versions, Wanted,
+    WhenBacklogged,
 };
 pub use subscription::{CircuitBreaker, CircuitState, Owner, PartitionHealth, Pause, RateLimit};
 

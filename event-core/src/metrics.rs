@@ -380,7 +380,7 @@ pub(crate) fn received_realtime(group: &str, event_type: &str) {
 }
 
 /// What is counted and measured of a handler.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct HandlerMetrics {
     process: Histogram,
     pub(crate) retries: Counter,

@@ -11,7 +11,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
@@ -30,7 +29,7 @@ use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
 use crate::store::{Backend, EventStore, ReadError, StoreError};
-use crate::subscription::{IdleError, Outcome, Subscription};
+use crate::subscription::{Expected, IdleError, Subscription};
 use health::StateCell;
 use observer::Observer;
 use realtime_runner::RealtimeRunner;
@@ -190,7 +189,7 @@ impl Service {
                 continue;
             }
             if self.inner.subscription.takes(event.event_type()) {
-                outcomes.expect(event_id);
+                outcomes.expect(event.event_type(), event_id);
             }
         }
         let published = self.inner.publisher.send(emissions).await?;
@@ -203,11 +202,7 @@ impl Service {
                     // Handled when it was stored first, or about to be: not on this call's behalf.
                     continue;
                 }
-                match self.inner.subscription.drive(event, outcome).await {
-                    Ok(events) => emitted.extend(events),
-                    Err(IdleError::Passed) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                emitted.extend(self.inner.subscription.drive(event, outcome).await?);
             } else if let Some(realtime) = &self.inner.realtime
                 && realtime.takes(event.event_type())
             {
@@ -377,7 +372,7 @@ fn end_of(
 /// The outcomes that a dispatch waits for. Forgets them with the dispatch.
 struct Outcomes<'a> {
     subscription: &'a Subscription,
-    expected: Vec<(Uuid, Option<oneshot::Receiver<Outcome>>)>,
+    expected: Vec<(Uuid, Option<Expected>)>,
 }
 
 impl<'a> Outcomes<'a> {
@@ -388,12 +383,12 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    fn expect(&mut self, event_id: Uuid) {
-        let outcome = self.subscription.outcome_of(event_id);
+    fn expect(&mut self, event_type: &str, event_id: Uuid) {
+        let outcome = self.subscription.outcome_of(event_type, event_id);
         self.expected.push((event_id, Some(outcome)));
     }
 
-    fn take(&mut self, event_id: Uuid) -> Option<oneshot::Receiver<Outcome>> {
+    fn take(&mut self, event_id: Uuid) -> Option<Expected> {
         let (_, outcome) = self.expected.iter_mut().find(|(id, _)| *id == event_id)?;
         outcome.take()
     }

@@ -7,6 +7,7 @@ mod error;
 mod groups;
 mod limits;
 mod memory;
+mod parallel_groups;
 mod versions;
 
 use std::ops::ControlFlow;
@@ -27,6 +28,10 @@ pub use groups::{
 };
 pub use limits::Limits;
 pub use memory::MemoryStore;
+pub use parallel_groups::{
+    Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
+    ParallelReader, Taken,
+};
 pub use versions::{Direction, Versions};
 
 use crate::codec::CodecError;
@@ -233,7 +238,7 @@ impl FeedEntry {
 }
 
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
-/// the four traits has this one.
+/// the five traits has this one.
 ///
 /// ```
 /// use event_core::prelude::*;
@@ -246,9 +251,9 @@ impl FeedEntry {
 ///
 /// assert!(service(MemoryStore::new()).is_ok());
 /// ```
-pub trait Backend: EventStore + Groups + DeadLetters + Realtime {}
+pub trait Backend: EventStore + Groups + ParallelGroups + DeadLetters + Realtime {}
 
-impl<T: EventStore + Groups + DeadLetters + Realtime> Backend for T {}
+impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Realtime> Backend for T {}
 
 #[async_trait]
 impl<T: EventStore + ?Sized> EventStore for Arc<T> {

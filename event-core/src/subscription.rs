@@ -5,19 +5,24 @@
 //! | `runner` | owns partitions and reads them for as long as the service runs |
 //! | `keeper` | says that this instance is there, keeps its leases, takes and gives partitions |
 //! | `share` | how many partitions that are |
+//! | `parallel` | handlers whose events need no order |
 //! | `owned` | handles one partition: lanes, attempts, commits |
+//! | `attempt`, `retrying` | one call of a handler; what its failure leads to |
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
 //! | `gate` | how much may run at once, how fast, and whether at all |
 //! | `health` | what becomes of each partition now |
 //! | `load`, `shared`, `waiting` | what these share |
 
+mod attempt;
 mod gate;
 mod health;
 mod keeper;
 mod load;
 mod owned;
+mod parallel;
 mod parked;
+mod retrying;
 mod runner;
 mod share;
 mod shared;
@@ -29,13 +34,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::{OnceCell, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
 pub use health::{Owner, PartitionHealth, Pause};
+pub(crate) use parallel::ParallelDefinition;
 pub(crate) use waiting::Outcome;
 
 use crate::clock::Clock;
@@ -48,6 +56,7 @@ use crate::store::{Backend, Progress, ReadError, StoreError};
 use crate::system::Reports;
 use gate::Gate;
 use load::Load;
+use parallel::ParallelHandler;
 use runner::Runner;
 use shared::Shared;
 
@@ -69,7 +78,9 @@ pub(crate) struct Settings {
 
 /// The handlers of one category.
 pub(crate) struct CategoryHandlers {
-    pub(crate) start: Start,
+    /// Where those begin that take its events in order; `None` where there are none. Then it is not
+    /// read, and owned all the same, since dead letters are redriven by the owner.
+    pub(crate) start: Option<Start>,
     pub(crate) dispatcher: Arc<Dispatcher>,
 }
 
@@ -79,6 +90,7 @@ pub(crate) struct Subscription {
     shared: Arc<Shared>,
     settings: Settings,
     categories: BTreeMap<Category, CategoryHandlers>,
+    parallel: Vec<Arc<ParallelHandler>>,
     /// All partitions of these, known since the group was opened.
     partitions: OnceCell<Vec<Partition>>,
     /// Who holds it handles events; everybody else waits.
@@ -94,20 +106,24 @@ impl Subscription {
         clock: Clock,
         settings: Settings,
         categories: BTreeMap<Category, CategoryHandlers>,
+        parallel: Vec<ParallelDefinition>,
     ) -> Self {
         let gate = Gate::new(
             settings.concurrency,
             settings.rate_limit,
             settings.circuit_breaker,
         );
+        let shared = Arc::new(Shared::new(
+            backend,
+            group,
+            clock,
+            gate,
+            settings.reports.clone(),
+        ));
+        let handler = |definition| ParallelHandler::new(Arc::clone(&shared), definition, &settings);
         Self {
-            shared: Arc::new(Shared::new(
-                backend,
-                group,
-                clock,
-                gate,
-                settings.reports.clone(),
-            )),
+            parallel: parallel.into_iter().map(handler).map(Arc::new).collect(),
+            shared,
             settings,
             categories,
             partitions: OnceCell::new(),
@@ -128,13 +144,26 @@ impl Subscription {
 
     /// Tells when the handlers of this event are through. Must be asked for before the event is
     /// published.
-    pub(crate) fn outcome_of(&self, event_id: Uuid) -> oneshot::Receiver<Outcome> {
-        self.shared.waiting.outcome_of(event_id)
+    pub(crate) fn outcome_of(&self, event_type: &str, event_id: Uuid) -> Expected {
+        let is_ordered = self
+            .dispatcher_of(event_type)
+            .is_some_and(|dispatcher| !dispatcher.routes_of(event_type).is_empty());
+        Expected {
+            ordered: is_ordered.then(|| self.shared.waiting.outcome_of(event_id)),
+            parallel: (0..)
+                .zip(&self.parallel)
+                .filter(|(_, handler)| handler.takes(event_type))
+                .map(|(number, handler)| (number, handler.outcome_of(event_id)))
+                .collect(),
+        }
     }
 
     /// Nobody waits for this event any more.
     pub(crate) fn forget(&self, event_id: Uuid) {
         self.shared.waiting.forget(event_id);
+        for handler in &self.parallel {
+            handler.forget(event_id);
+        }
     }
 
     /// The partitions that this instance owns now.
@@ -151,17 +180,29 @@ impl Subscription {
                 for (category, handlers) in &self.categories {
                     for number in 0..self.shared.backend.partitions(category).await? {
                         let partition = Partition::new(category.clone(), number);
-                        self.shared
-                            .backend
-                            .open(&self.shared.group, &partition, handlers.start)
-                            .await?;
+                        if let Some(start) = handlers.start {
+                            self.shared
+                                .backend
+                                .open(&self.shared.group, &partition, start)
+                                .await?;
+                        }
                         partitions.push(partition);
                     }
+                }
+                for handler in &self.parallel {
+                    handler.begin().await?;
                 }
                 Ok::<_, ReadError>(partitions)
             })
             .await?;
         Ok(partitions)
+    }
+
+    /// Whether the group has handlers that take the events of a category in order.
+    fn reads(&self, category: &Category) -> bool {
+        self.categories
+            .get(category)
+            .is_some_and(|handlers| handlers.start.is_some())
     }
 
     fn span(&self) -> Span {
@@ -182,11 +223,42 @@ impl Subscription {
             stopping.cancelled().await;
             return Ok(());
         }
-        let _engine = self.engine.lock().await;
-        Runner::new(self, stopping, breaking)
-            .run()
-            .instrument(self.span())
-            .await
+        // A failure that stops one stops all.
+        let stopping = stopping.child_token();
+        let mut tasks = JoinSet::new();
+        for handler in &self.parallel {
+            let run = Arc::clone(handler).run(stopping.clone());
+            tasks.spawn(run.in_current_span());
+        }
+        let parallel = async {
+            let mut first = Ok(());
+            while let Some(ended) = tokio::select! {
+                ended = tasks.join_next() => ended,
+                () = breaking.cancelled() => {
+                    tasks.shutdown().await;
+                    None
+                }
+            } {
+                let ended = match ended {
+                    Ok(ended) => ended,
+                    // Whoever runs this notices, as where the ordered part panics.
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => Ok(()),
+                };
+                stopping.cancel();
+                first = first.and(ended);
+            }
+            first
+        };
+        let ordered = async {
+            let _engine = self.engine.lock().await;
+            let runner = Runner::new(self, stopping.clone(), breaking.clone());
+            let ended = runner.run().instrument(self.span()).await;
+            stopping.cancel();
+            ended
+        };
+        let (ordered, parallel) = tokio::join!(ordered, parallel);
+        ordered.and(parallel)
     }
 
     /// Handles what there is now, and gives the number of entries.
@@ -194,8 +266,17 @@ impl Subscription {
         if self.categories.is_empty() {
             return Ok(0);
         }
-        let _engine = self.engine.try_lock().map_err(|_| IdleError::Running)?;
-        self.run_idle(None).await.map(|(handled, _)| handled)
+        let ordered = async {
+            let _engine = self.engine.try_lock().map_err(|_| IdleError::Running)?;
+            self.run_idle(None).await.map(|(handled, _)| handled)
+        };
+        let parallel = join_all(self.parallel.iter().map(|handler| handler.run_until_idle()));
+        let (ordered, parallel) = tokio::join!(ordered, parallel);
+        let mut handled = ordered?;
+        for each in parallel {
+            handled += each?;
+        }
+        Ok(handled)
     }
 
     async fn run_idle(
@@ -214,15 +295,49 @@ impl Subscription {
         }
     }
 
-    /// Waits for the outcome of an event, and handles events itself while nobody else does.
+    /// Waits for the outcome of an event, and handles events itself while nobody else does. Gives what
+    /// was emitted here.
     pub(crate) async fn drive(
         &self,
         event: &RecordedEvent,
-        mut outcome: oneshot::Receiver<Outcome>,
+        expected: Expected,
     ) -> Result<Vec<RecordedEvent>, IdleError> {
-        let category = Category::of(event.event_type()).map_err(|_| IdleError::Passed)?;
+        let Ok(category) = Category::of(event.event_type()) else {
+            return Ok(Vec::new());
+        };
         let count = self.shared.backend.partitions(&category).await?;
         let partition = Partition::of_recorded(category, event, count);
+        let ordered = async {
+            match expected.ordered {
+                Some(outcome) => {
+                    self.drive_ordered(&partition, event.position(), outcome)
+                        .await
+                }
+                None => Ok(Vec::new()),
+            }
+        };
+        let parallel = join_all(expected.parallel.into_iter().map(|(number, outcome)| {
+            self.parallel[number].drive(&partition, event.position(), outcome)
+        }));
+        let (ordered, parallel) = tokio::join!(ordered, parallel);
+        let mut emitted = Vec::new();
+        for outcome in std::iter::once(ordered).chain(parallel) {
+            match outcome {
+                Ok(events) => emitted.extend(events),
+                // Another instance has emitted it.
+                Err(IdleError::Passed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(emitted)
+    }
+
+    async fn drive_ordered(
+        &self,
+        partition: &Partition,
+        position: Position,
+        mut outcome: oneshot::Receiver<Outcome>,
+    ) -> Result<Vec<RecordedEvent>, IdleError> {
         loop {
             tokio::select! {
                 biased;
@@ -235,10 +350,10 @@ impl Subscription {
                     }
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    let is_ours = || self.owned().contains_key(&partition);
+                    let is_ours = || self.owned().contains_key(partition);
                     // Asked once more afterwards: it may have become ours, and handled, meanwhile.
                     if !is_ours()
-                        && self.is_handled(&partition, event.position()).await?
+                        && self.is_handled(partition, position).await?
                         && !is_ours()
                     {
                         return match outcome.try_recv() {
@@ -263,15 +378,22 @@ impl Subscription {
     }
 
     async fn progress(&self, partition: &Partition) -> Result<Progress, StoreError> {
-        let start = self
-            .categories
-            .get(partition.category())
-            .map_or(Start::Beginning, |handlers| handlers.start);
+        let handlers = self.categories.get(partition.category());
+        let Some(start) = handlers.and_then(|handlers| handlers.start) else {
+            return Ok(Progress::default());
+        };
         self.shared
             .backend
             .open(&self.shared.group, partition, start)
             .await
     }
+}
+
+/// What a `dispatch` waits for: the outcomes of all that handle an event.
+pub(crate) struct Expected {
+    ordered: Option<oneshot::Receiver<Outcome>>,
+    /// Of handlers with parallel delivery, by their number.
+    parallel: Vec<(usize, oneshot::Receiver<Outcome>)>,
 }
 
 fn settle(

@@ -1,6 +1,7 @@
 //! For tests: scenarios of aggregates, services under test, and the suites that every store must
 //! pass.
 
+pub mod parallel_contract;
 mod scenario;
 pub mod store_contract;
 pub mod subscription_contract;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use event_core::{AggregateId, Category, DeadLetterId, Partition};
+use event_core::{AggregateId, Category, DeadLetterId, ParallelGroup, Partition};
 use redis::{Cmd, RedisWrite};
 
 /// The keys of a store.
@@ -133,6 +133,11 @@ impl FeedKeys {
         }
     }
 
+    /// What is remembered of the group of a handler with parallel delivery.
+    pub(crate) fn parallel(&self, group: &ParallelGroup) -> String {
+        format!("{}parallel:{group}", self.braced)
+    }
+
     /// Adds the key of an aggregate's history to a command.
     pub(crate) fn write_history(&self, command: &mut Cmd, aggregate: &AggregateId) {
         let mut key = command.writer_for_next_arg();
@@ -206,6 +211,11 @@ mod tests {
         assert_eq!(group.dead, "{app:events:sdlc}:dead:g");
         assert_eq!(group.dead_order, "{app:events:sdlc}:dead-order:g");
         assert_eq!(group.dead_raw, "{app:events:sdlc}:dead-raw:g");
+        let handler = ParallelGroup {
+            group: "g".into(),
+            handler: "h".into(),
+        };
+        assert_eq!(keys.parallel(&handler), "{app:events:sdlc}:parallel:g/h");
 
         let mut command = Cmd::new();
         let aggregate = AggregateId::new(sdlc(), "project", "a}b:c").unwrap();

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! - [`RedisStore`] is an [`EventStore`](event_core::EventStore), shares the work of
-//!   [`Groups`](event_core::Groups), keeps [`DeadLetters`](event_core::DeadLetters) and sends
+//!   [`Groups`](event_core::Groups), spreads the work of
+//!   [`ParallelGroups`](event_core::ParallelGroups), keeps [`DeadLetters`](event_core::DeadLetters) and sends
 //!   [`Realtime`](event_core::Realtime) events
 //! - [`RedisStoreBuilder`]: what can be chosen
 //! - [`Durability`]: what the server must keep of what it has acknowledged
@@ -30,6 +31,7 @@
 //! | `{events:<category>}:partitions` | string | how many partitions the feed has, where that was chosen |
 //! | `{events:<category>}:history:<type>:<id>` | list | the events of one aggregate, compact |
 //! | `{events:<category>}:group:<group>` | hash | how far a group has handled the partition, and who owns it |
+//! | `{events:<category>}:parallel:<group>/<handler>` | hash | from where on the group of a handler with parallel delivery is made again, if it is lost |
 //! | `{events:<category>}:dead:<group>` | hash | the group's dead letters |
 //! | `{events:<category>}:dead-order:<group>` | sorted set | their order |
 //! | `{events:<category>}:dead-raw:<group>` | hash | their entries as they lay in the feed |
@@ -49,11 +51,13 @@ mod commit;
 mod connection;
 mod dead_letters;
 mod durability;
+mod emissions;
 mod error;
 mod feed;
 mod groups;
 mod history;
 mod keys;
+mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;

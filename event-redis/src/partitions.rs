@@ -19,11 +19,13 @@ pub(crate) async fn count(parts: &Parts, category: &Category) -> Result<u32, Sto
         return Ok(count);
     }
     let keys = parts.keys.of(&Partition::from(category));
-    let mut pipeline = Pipeline::with_capacity(2);
-    // In this order: whoever records a number finds what has existed here.
+    let mut pipeline = Pipeline::with_capacity(3);
+    // In this order: whoever records a number finds what has existed here. An empty stream says
+    // nothing: groups wait there for the first entry.
     pipeline
-        .cmd("EXISTS")
+        .cmd("XLEN")
         .arg(keys.feed())
+        .cmd("EXISTS")
         .arg(keys.format())
         .cmd("GET")
         .arg(parts.keys.partitions(category));
@@ -31,17 +33,17 @@ pub(crate) async fn count(parts: &Parts, category: &Category) -> Result<u32, Sto
     let reply = parts.connections.ask(OPERATION, request, None).await?;
     let unreadable = |what| UnexpectedReply::form("GET", what).refused(OPERATION);
     let mut replies = wire::array(reply).map_err(unreadable)?.into_iter();
-    match (replies.next(), replies.next()) {
-        (Some(Value::ServerError(error)), _) | (_, Some(Value::ServerError(error))) => {
-            Err(refused(OPERATION, error.into()))
-        }
-        (Some(Value::Int(existing)), Some(Value::Nil)) => {
-            if existing > 0 {
+    match (replies.next(), replies.next(), replies.next()) {
+        (Some(Value::ServerError(error)), _, _)
+        | (_, Some(Value::ServerError(error)), _)
+        | (_, _, Some(Value::ServerError(error))) => Err(refused(OPERATION, error.into())),
+        (Some(Value::Int(entries)), Some(Value::Int(formats)), Some(Value::Nil)) => {
+            if entries + formats > 0 {
                 parts.keys.settle(category, 1);
             }
             Ok(1)
         }
-        (Some(_), Some(recorded)) => {
+        (Some(_), Some(_), Some(recorded)) => {
             let count = parse(&recorded).map_err(unreadable)?;
             parts.keys.settle(category, count);
             Ok(count)

@@ -25,7 +25,7 @@ pub(crate) const CHUNK: usize = 1_000;
 
 /// How long the server holds back its reply where there is nothing to read. Nothing else can be
 /// asked on that connection meanwhile, so it is short enough to notice a dead one.
-const BLOCK: Duration = Duration::from_secs(5);
+pub(crate) const BLOCK: Duration = Duration::from_secs(5);
 
 /// How much longer than [`BLOCK`] a reply may take, before the connection is thought to be dead.
 const GRACE: Duration = Duration::from_secs(3);
@@ -324,10 +324,10 @@ struct Source {
 }
 
 /// The connection on which the server holds back its replies.
-struct Live {
-    connection: MultiplexedConnection,
+pub(crate) struct Live {
+    pub(crate) connection: MultiplexedConnection,
     /// By which the server knows it; `None` where it does not say.
-    id: Option<i64>,
+    pub(crate) id: Option<i64>,
 }
 
 impl Source {
@@ -485,7 +485,7 @@ impl Source {
 }
 
 impl Live {
-    async fn connect(connector: &Connector) -> Result<Self, RedisError> {
+    pub(crate) async fn connect(connector: &Connector) -> Result<Self, RedisError> {
         let mut connection = connector.connect(BLOCK + GRACE).await?;
         let mut command = redis::cmd("CLIENT");
         command.arg("ID");
@@ -511,7 +511,7 @@ async fn overtaken(plan: &Plan, mut plans: watch::Receiver<Arc<Plan>>) {
 }
 
 /// Has the server answer on a blocked connection; comes to an end where that does not help.
-async fn unblock(connections: &Connections, operation: &'static str, id: Option<i64>) {
+pub(crate) async fn unblock(connections: &Connections, operation: &'static str, id: Option<i64>) {
     let Some(id) = id else { return };
     let deadline = Instant::now() + GRACE;
     let mut command = redis::cmd("CLIENT");

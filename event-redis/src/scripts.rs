@@ -40,9 +40,35 @@ pub(crate) static RELEASE: LazyLock<Script> =
 pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("scripts/publish.lua"),
+        include_str!("scripts/emit.lua"),
         include_str!("scripts/commit.lua")
     ))
 });
+
+/// Stores what has come of entries that were taken: see the script.
+pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/emit.lua"),
+        include_str!("scripts/finish.lua")
+    ))
+});
+
+/// Makes the group of a handler known for a partition: see the script.
+pub(crate) static OPEN_PARALLEL: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/open_parallel.lua")));
+
+/// Sets for how long entries have been idle: see the script.
+pub(crate) static TOUCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/touch.lua")));
+
+/// Looks whether entries are finished: see the script.
+pub(crate) static IS_FINISHED: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/is_finished.lua")));
+
+/// Forgets consumers for which nothing is pending: see the script.
+pub(crate) static FORGET: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/forget.lua")));
 
 /// Tells whether the client may use some keys: see the script.
 pub(crate) static PROBE: LazyLock<Script> =
@@ -85,6 +111,14 @@ pub(crate) mod commit_status {
     pub(crate) const STORED: i64 = 0;
     pub(crate) const REPEATED: i64 = 1;
     pub(crate) const LOST: i64 = 2;
+    pub(crate) const REFUSED: i64 = 3;
+    pub(crate) const PARTITIONS: i64 = 4;
+}
+
+/// The statuses that the finish script replies with.
+pub(crate) mod finish_status {
+    pub(crate) const STORED: i64 = 0;
+    pub(crate) const NO_GROUP: i64 = 1;
     pub(crate) const REFUSED: i64 = 3;
     pub(crate) const PARTITIONS: i64 = 4;
 }

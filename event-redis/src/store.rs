@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
     Acquired, AggregateId, Append, AppendError, Appended, Backlogs, Category, Chosen, Commit,
-    CommitError, Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore,
-    FeedEntry, FeedReader, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member,
-    NewEvent, Partition, Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription,
-    Start, StoreError, Versions,
+    CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters,
+    EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
+    InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
+    ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
+    RealtimeSubscription, Start, StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -24,8 +25,11 @@ use crate::error::ConnectError;
 use crate::feed::RedisFeedReader;
 use crate::groups::RedisGroupReader;
 use crate::keys::Keys;
+use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
-use crate::{append, commit, dead_letters, feed, groups, history, partitions, realtime};
+use crate::{
+    append, commit, dead_letters, feed, groups, history, parallel_groups, partitions, realtime,
+};
 
 /// Stores events in Redis or Valkey. Clones share their connections.
 ///
@@ -187,6 +191,102 @@ impl Groups for RedisStore {
     async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
         let reader = RedisGroupReader::new(&self.parts, group).await?;
         Ok(Box::new(reader))
+    }
+}
+
+#[async_trait]
+impl ParallelGroups for RedisStore {
+    async fn open_parallel(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+        start: Start,
+    ) -> Result<(), StoreError> {
+        parallel_groups::open(&self.parts, group, partition, start).await
+    }
+
+    async fn parallel_reader(
+        &self,
+        consumer: &Consumer,
+        partitions: &[Partition],
+    ) -> Result<Box<dyn ParallelReader>, StoreError> {
+        let reader = RedisParallelReader::new(&self.parts, consumer, partitions);
+        Ok(Box::new(reader))
+    }
+
+    async fn take_back(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        let back = parallel_groups::take_back(&self.parts, consumer, partition, after, limit);
+        Ok(back.await?)
+    }
+
+    async fn claim(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+        idle: Duration,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        let claimed = parallel_groups::claim(&self.parts, consumer, partition, idle, limit);
+        Ok(claimed.await?)
+    }
+
+    async fn keep_alive(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+        positions: &[Position],
+    ) -> Result<(), StoreError> {
+        parallel_groups::keep_alive(&self.parts, consumer, partition, positions).await
+    }
+
+    async fn let_go(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+        positions: &[Position],
+    ) -> Result<(), StoreError> {
+        parallel_groups::let_go(&self.parts, consumer, partition, positions).await
+    }
+
+    async fn finish(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+        finish: &Finish,
+    ) -> Result<Finished, FinishError> {
+        parallel_groups::finish(&self.parts, consumer, partition, finish).await
+    }
+
+    async fn is_finished(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+        positions: RangeInclusive<Position>,
+    ) -> Result<bool, StoreError> {
+        parallel_groups::is_finished(&self.parts, group, partition, positions).await
+    }
+
+    async fn leave_parallel(
+        &self,
+        consumer: &Consumer,
+        partition: &Partition,
+    ) -> Result<(), StoreError> {
+        parallel_groups::leave(&self.parts, consumer, partition).await
+    }
+
+    async fn remove_consumers(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+        idle: Duration,
+    ) -> Result<usize, StoreError> {
+        parallel_groups::remove_consumers(&self.parts, group, partition, idle).await
     }
 }
 

@@ -3,3 +3,5 @@
 mod harness;
 
 event_core::store_contract_tests!(harness::Redis::start());
+
+event_core::parallel_contract_tests!(harness::Redis::start());

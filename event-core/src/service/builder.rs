@@ -17,11 +17,13 @@ use crate::dependencies::Dependencies;
 use crate::dispatcher::{Dispatcher, Route};
 use crate::event::{Category, Event};
 use crate::failure::{Policy, Retry};
-use crate::handler::{HandlerDefinition, HandlerRegistration, Start};
+use crate::handler::{Delivery, HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
 use crate::store::{Backend, EventStore, MemoryStore};
-use crate::subscription::{CategoryHandlers, CircuitBreaker, RateLimit, Settings, Subscription};
+use crate::subscription::{
+    CategoryHandlers, CircuitBreaker, ParallelDefinition, RateLimit, Settings, Subscription,
+};
 use crate::system::{self, Origin, Reports};
 
 /// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
@@ -304,6 +306,7 @@ impl ServiceBuilder {
                         covers: definition.covers,
                         emits: definition.emits.clone(),
                         handler,
+                        delivery: definition.delivery,
                         policy: self
                             .policies
                             .get(&definition.name)
@@ -337,7 +340,8 @@ impl ServiceBuilder {
             publisher: publisher.clone(),
         };
         let mut realtime = Vec::new();
-        let mut feeds: BTreeMap<Category, (Start, Vec<Route>)> = BTreeMap::new();
+        let mut feeds: BTreeMap<Category, (Option<Start>, Vec<Route>)> = BTreeMap::new();
+        let mut parallel = Vec::new();
         for (definition, route) in routes {
             if definition.realtime {
                 realtime.push(route);
@@ -352,20 +356,34 @@ impl ServiceBuilder {
                         .push(pattern.clone());
                 }
             }
+            let categories = by_category.keys().cloned().collect();
             for (category, patterns) in by_category {
-                let (_, routes) = feeds
-                    .entry(category)
-                    .or_insert_with(|| (definition.start, Vec::new()));
+                let (start, routes) = feeds.entry(category).or_default();
+                if route.delivery == Delivery::Ordered {
+                    start.get_or_insert(definition.start);
+                }
                 routes.push(Route {
-                    name: Arc::clone(&route.name),
                     patterns,
-                    covers: route.covers,
-                    emits: route.emits.clone(),
-                    handler: Arc::clone(&route.handler),
-                    policy: route.policy,
-                    classifier: route.classifier,
-                    metrics: OnceLock::new(),
+                    ..route.clone()
                 });
+            }
+            if route.delivery == Delivery::Parallel {
+                parallel.push(ParallelDefinition {
+                    start: definition.start,
+                    categories,
+                    parks_undecodable: BTreeSet::new(),
+                    dispatcher: Arc::new(dispatcher(vec![route])),
+                });
+            }
+        }
+        // What is no event is a dead letter once for the group: of those who read it in order, if there
+        // are some, else of the first of the others.
+        for (category, (start, _)) in &feeds {
+            let mut readers = parallel.iter_mut();
+            if start.is_none()
+                && let Some(first) = readers.find(|reader| reader.categories.contains(category))
+            {
+                first.parks_undecodable.insert(category.clone());
             }
         }
         let categories = feeds
@@ -400,6 +418,7 @@ impl ServiceBuilder {
                 reports: reports.clone(),
             },
             categories,
+            parallel,
         ));
         let realtime = (!realtime.is_empty()).then(|| {
             Arc::new(RealtimeRunner::new(

@@ -161,10 +161,11 @@ impl Graph<'_> {
         }
     }
 
-    /// A group has one checkpoint for each feed, and so one start.
+    /// The handlers that a group calls in order have one checkpoint for each feed, and so one start.
     fn check_starts(&self, mistakes: &mut Vec<Mistake>) {
         let mut starts: BTreeMap<Category, BTreeMap<bool, &str>> = BTreeMap::new();
-        for definition in self.definitions.iter().filter(|d| !d.realtime) {
+        let ordered = |d: &&HandlerDefinition| !d.realtime && d.delivery == Delivery::Ordered;
+        for definition in self.definitions.iter().filter(ordered) {
             for category in stored_categories(definition) {
                 starts
                     .entry(category)

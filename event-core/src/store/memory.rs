@@ -1,5 +1,6 @@
 mod dead_letters;
 mod groups;
+mod parallel_groups;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -29,6 +30,7 @@ use crate::store::{
     FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
+use parallel_groups::ParallelContent;
 
 /// How long the ids of events are remembered.
 const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
@@ -49,6 +51,7 @@ struct Content {
     /// How many partitions a category has, where it is more than one.
     partitions: HashMap<Category, u32>,
     groups: HashMap<String, GroupContent>,
+    parallel: ParallelContent,
     /// Counts what was written to feeds, for those who read several.
     written: watch::Sender<u64>,
     subscribers: Vec<Subscriber>,
@@ -61,6 +64,7 @@ impl Default for Content {
             feeds: HashMap::new(),
             partitions: HashMap::new(),
             groups: HashMap::new(),
+            parallel: ParallelContent::default(),
             written: watch::Sender::new(0),
             subscribers: Vec::new(),
             publisher: RealtimePublisher::default(),
@@ -252,16 +256,20 @@ impl Feed {
         self.entries[start..]
             .iter()
             .take(limit)
-            .map(
-                |(position, fields)| match entry::decode(partition, *position, fields) {
-                    Ok(event) => FeedEntry::Event(event),
-                    Err(error) => FeedEntry::Undecodable {
-                        position: *position,
-                        error,
-                    },
-                },
-            )
+            .map(|(position, fields)| decode(partition, *position, fields))
             .collect()
+    }
+
+    fn read_at(&self, partition: &Partition, position: Position) -> Option<FeedEntry> {
+        let at = self
+            .entries
+            .binary_search_by_key(&position, |(position, _)| *position);
+        let (position, fields) = &self.entries[at.ok()?];
+        Some(decode(partition, *position, fields))
+    }
+
+    fn head(&self) -> Position {
+        *self.head.borrow()
     }
 
     /// The version of the aggregate of an append; 0 where it has none.
@@ -333,6 +341,13 @@ impl Feed {
                 }
             })
             .collect()
+    }
+}
+
+fn decode(partition: &Partition, position: Position, fields: &EntryFields<'static>) -> FeedEntry {
+    match entry::decode(partition, position, fields) {
+        Ok(event) => FeedEntry::Event(event),
+        Err(error) => FeedEntry::Undecodable { position, error },
     }
 }
 

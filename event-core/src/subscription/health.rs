@@ -90,7 +90,8 @@ impl Subscription {
 
     /// Tells the lag of each partition that this instance owns, as a metric.
     pub(crate) async fn measure_lag(&self) -> Result<(), StoreError> {
-        let owned: Vec<_> = self.owned().keys().cloned().collect();
+        let mut owned: Vec<_> = self.owned().keys().cloned().collect();
+        owned.retain(|partition| self.reads(partition.category()));
         for partition in owned {
             let lag = self
                 .shared
@@ -116,7 +117,11 @@ impl Subscription {
 
     async fn health_of(&self, partition: &Partition) -> Result<PartitionHealth, StoreError> {
         let (backend, group) = (&self.shared.backend, &self.shared.group);
-        let lag = backend.lag(group, partition).await?;
+        let lag = match self.reads(partition.category()) {
+            true => backend.lag(group, partition).await?,
+            // Owned for redrives only.
+            false => 0,
+        };
         let load = self.owned().get(partition).cloned();
         let (owner, checkpoint, in_flight, dead_letters) = match &load {
             Some(load) => (

@@ -13,7 +13,7 @@ const WINDOW: usize = 2_048;
 const ROOM: usize = 512;
 
 /// As many bytes of payloads may be in a window before nothing more is read.
-const BYTES: usize = 16 * 1024 * 1024;
+pub(super) const BYTES: usize = 16 * 1024 * 1024;
 
 /// As many bytes should be read at once.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;

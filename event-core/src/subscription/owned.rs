@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -16,15 +16,16 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
 
+use super::attempt;
 use super::gate::Permit;
 use super::load::Load;
 use super::parked::Parked;
+use super::retrying::Verdict;
 use super::shared::{Shared, pauses};
 use super::window::{Number, Settling, Window};
 use super::work::{Redriven, Work, lane_of_key};
 use crate::codec::entry::{self, EntryFields};
-use crate::dispatcher::{Dispatcher, HandlerFailure, chain_of, reason_of};
-use crate::failure::{ErrorClass, OnExhausted};
+use crate::dispatcher::{Dispatcher, HandlerFailure, chain_of};
 use crate::handler::HandlerError;
 use crate::partition::key_of;
 use crate::publisher::Prepared;
@@ -55,8 +56,6 @@ pub(super) enum End {
     /// A handler's policy, or its error, stops the group.
     Failed(Arc<HandlerFailure>),
 }
-
-type Attempt = Pin<Box<dyn Future<Output = Result<Prepared, HandlerError>> + Send>>;
 
 /// Whether a handler is called for an event the first time, or again.
 #[derive(Clone, Copy, PartialEq)]
@@ -447,11 +446,8 @@ impl Owned {
                     }
                 },
             };
-            let mut attempt = self.attempt(route, event, 1);
-            match attempt
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
+            let mut attempt = attempt::attempt(&self.dispatcher, route, event, 1);
+            match attempt::begin(&mut attempt) {
                 Poll::Ready(result) => self.called(number, route, Round::First, permit, result),
                 Poll::Pending => {
                     self.units.spawn(async move {
@@ -469,21 +465,6 @@ impl Owned {
         }
     }
 
-    fn attempt(&self, route: usize, event: RecordedEvent, attempt: u32) -> Attempt {
-        let dispatcher = Arc::clone(&self.dispatcher);
-        Box::pin(async move {
-            let span = debug_span!(
-                "dispatcher",
-                event_type = event.event_type(),
-                position = %event.position()
-            );
-            dispatcher
-                .attempt(&dispatcher.routes[route], &event, attempt)
-                .instrument(span)
-                .await
-        })
-    }
-
     /// Calls a handler when the time has come and there is room.
     fn call_later(
         &mut self,
@@ -497,21 +478,12 @@ impl Owned {
             Round::First => 1,
             Round::Again(attempt) => attempt,
         };
-        let call = self.attempt(route, event, attempt);
+        let call = attempt::attempt(&self.dispatcher, route, event, attempt);
         let shared = Arc::clone(&self.shared);
         let stopping = self.stopping.clone();
         self.units.spawn(async move {
-            let enter = async {
-                if !delay.is_zero() {
-                    tokio::time::sleep(delay).await;
-                }
-                shared.gate.enter().await
-            };
-            let permit = tokio::select! {
-                // Nothing begins once it is stopped, even if there is room now.
-                biased;
-                () = stopping.cancelled() => return Unit::Stopped,
-                permit = enter => permit,
+            let Some(permit) = attempt::enter_later(&shared, &stopping, delay).await else {
+                return Unit::Stopped;
             };
             Unit::Called {
                 number,
@@ -567,7 +539,7 @@ impl Owned {
                     return;
                 };
                 if appends.is_empty() {
-                    work.retrying.retain(|retrying| retrying.route != route);
+                    work.retrying.retain(|(other, _)| *other != route);
                 } else {
                     // Its attempts count on if what it emitted is refused.
                     work.through(route);
@@ -613,66 +585,30 @@ impl Owned {
         let Some(event) = work.event.clone() else {
             return;
         };
-        let retrying = work.retrying(route, route_number, now);
-        retrying.attempts += 1;
-        retrying.is_through = false;
-        let attempts = retrying.attempts;
-        let first_failed_at = retrying.first_failed_at;
-        let class = route.class_of(&error);
-        tracing::warn!(
-            handler = &*route.name,
-            event_type = event.event_type(),
-            position = %event.position(),
-            attempt = attempts,
-            %error,
-            "a handler failed"
-        );
-        let at_least = match class {
-            ErrorClass::Retry => Some(Duration::from_micros(1)),
-            ErrorClass::RetryAfter(at_least) => Some(at_least),
-            ErrorClass::Reject | ErrorClass::Fatal => None,
-        };
-        if let Some(at_least) = at_least
-            && attempts < route.policy.retry.max.max(1)
-        {
-            let delay = retrying.delays.next();
-            let delay = delay.unwrap_or(route.policy.retry.max_delay).max(at_least);
-            let again = Round::Again(attempts + 1);
+        let verdict = work
+            .retrying(route, route_number, now)
+            .fail(route, &event, error, now);
+        if let Verdict::Again { attempt, delay } = verdict {
             route.metrics(&self.lease.group).retries.increment(1);
-            self.call_later(number, route_number, event, again, delay);
+            self.call_later(number, route_number, event, Round::Again(attempt), delay);
             return;
         }
-
-        work.retrying.retain(|other| other.route != route_number);
-        let reason = reason_of(&error, class);
-        let failure = Arc::new(HandlerFailure {
-            handler: route.name.to_string(),
-            event_type: event.event_type().to_owned(),
-            event_id: event.metadata().event_id,
-            attempts,
-            source: error,
-        });
-        self.shared.note_failure(&failure);
-        let is_rejected = at_least.is_none() || reason == DeadLetterReason::Unreadable;
-        let on_exhausted = route.policy.on_exhausted;
-        if class == ErrorClass::Fatal || (!is_rejected && on_exhausted == OnExhausted::Stop) {
-            self.stop_group(number, failure);
-            return;
+        work.retrying.retain(|(other, _)| *other != route_number);
+        match verdict {
+            Verdict::Again { .. } => {}
+            Verdict::Stop(failure) => {
+                self.shared.note_failure(&failure);
+                self.stop_group(number, failure);
+            }
+            Verdict::GivenUp {
+                failure,
+                letter,
+                is_left_out,
+            } => {
+                self.shared.note_failure(&failure);
+                self.give_up(number, route_number, is_left_out, letter, failure);
+            }
         }
-        let letter = DeadLetter {
-            position: event.position(),
-            handler: route.name.to_string(),
-            key: key_of(&event),
-            event_type: Some(failure.event_type.clone()),
-            event_id: Some(failure.event_id),
-            reason,
-            errors: chain_of(&failure.source),
-            attempts,
-            first_failed_at,
-            last_failed_at: now,
-            redrive: false,
-        };
-        self.give_up(number, route_number, on_exhausted, letter, failure);
     }
 
     /// Stops the group, with the event still to be handled.
@@ -696,7 +632,7 @@ impl Owned {
         &mut self,
         number: Number,
         route: usize,
-        on_exhausted: OnExhausted,
+        is_left_out: bool,
         letter: DeadLetter,
         failure: Arc<HandlerFailure>,
     ) {
@@ -711,7 +647,7 @@ impl Owned {
             redriven.is_resolved = false;
             tracing::error!(%failure, "the event stays a dead letter");
             self.redriven_in_vain(letter);
-        } else if on_exhausted == OnExhausted::Skip {
+        } else if is_left_out {
             tracing::error!(%failure, "the event was left out");
         } else {
             tracing::error!(%failure, reason = ?letter.reason, "the event is a dead letter now");
@@ -973,8 +909,9 @@ impl Owned {
                 return;
             }
         };
-        let routes = if id.handler.is_empty() {
-            self.routes_of(event.event_type())
+        let routes: Arc<[usize]> = if id.handler.is_empty() {
+            // Nobody has called those with parallel delivery either.
+            self.dispatcher.all_routes_of(event.event_type()).into()
         } else {
             match self.names.iter().position(|name| **name == *id.handler) {
                 Some(route) => Arc::new([route]),

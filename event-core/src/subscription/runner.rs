@@ -334,7 +334,11 @@ impl<'a> Runner<'a> {
         }
         self.owned
             .iter()
-            .filter(|(_, handle)| !handle.is_going && handle.load.room() > 0)
+            .filter(|(partition, handle)| {
+                self.subscription.reads(partition.category())
+                    && !handle.is_going
+                    && handle.load.room() > 0
+            })
             .map(|(partition, handle)| Wanted {
                 partition: partition.clone(),
                 after: handle.after,
@@ -506,7 +510,7 @@ impl<'a> Runner<'a> {
     async fn is_all_handled(&self, partitions: &[Partition]) -> Result<bool, IdleError> {
         let subscription = self.subscription;
         for partition in partitions {
-            if self.owned.contains_key(partition) {
+            if self.owned.contains_key(partition) || !subscription.reads(partition.category()) {
                 continue;
             }
             let head = subscription.shared.backend.head(partition).await?;

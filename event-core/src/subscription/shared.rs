@@ -77,9 +77,14 @@ pub(super) fn pauses() -> Pauses {
 }
 
 impl Pauses {
+    /// How long the next one is.
+    pub(super) fn next(&mut self) -> Duration {
+        self.0.next().unwrap_or(LONGEST_PAUSE)
+    }
+
     /// Waits a little; `false` where it was stopped meanwhile.
     pub(super) async fn pause(&mut self, stopping: &CancellationToken) -> bool {
-        let pause = self.0.next().unwrap_or(LONGEST_PAUSE);
+        let pause = self.next();
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
             () = stopping.cancelled() => false,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use backon::ExponentialBackoff;
 use chrono::{DateTime, Utc};
 use crc::{CRC_64_XZ, Crc};
 use uuid::Uuid;
 
 use super::gate::Permit;
+use super::retrying::Retrying;
 use super::window::Settling;
 use crate::dispatcher::{HandlerFailure, Route};
 use crate::recorded::{Position, RecordedEvent};
@@ -27,8 +27,9 @@ pub(super) struct Work {
     /// Whether one is being called, or is about to be.
     pub(super) is_running: bool,
     pub(super) permit: Option<Permit>,
-    /// Handlers that have failed: they are called again, or were, and what they emitted is not stored.
-    pub(super) retrying: Vec<Retrying>,
+    /// Handlers that have failed, by their number: they are called again, or were, and what they emitted
+    /// is not stored.
+    pub(super) retrying: Vec<(usize, Retrying)>,
     /// Handlers that are through.
     pub(super) done: Vec<usize>,
     /// What of it the next commits have to store.
@@ -49,16 +50,6 @@ pub(super) struct Redriven {
     pub(super) id: DeadLetterId,
     /// Whether it is none any more when its handlers are through.
     pub(super) is_resolved: bool,
-}
-
-/// A handler that has failed and is called again.
-pub(super) struct Retrying {
-    pub(super) route: usize,
-    pub(super) attempts: u32,
-    /// Whether it is through, unless what it emitted is refused.
-    pub(super) is_through: bool,
-    pub(super) delays: ExponentialBackoff,
-    pub(super) first_failed_at: DateTime<Utc>,
 }
 
 impl Work {
@@ -106,26 +97,20 @@ impl Work {
         number: usize,
         now: DateTime<Utc>,
     ) -> &mut Retrying {
-        let index = match self.retrying.iter().position(|r| r.route == number) {
+        let index = match self.retrying.iter().position(|(own, _)| *own == number) {
             Some(index) => index,
             None => {
-                self.retrying.push(Retrying {
-                    route: number,
-                    attempts: 0,
-                    is_through: false,
-                    delays: route.policy.retry.delays(),
-                    first_failed_at: now,
-                });
+                self.retrying.push((number, Retrying::new(route, now)));
                 self.retrying.len() - 1
             }
         };
-        &mut self.retrying[index]
+        &mut self.retrying[index].1
     }
 
     /// Notes that a handler is through, but for what it emitted.
     pub(super) fn through(&mut self, route: usize) {
-        for retrying in &mut self.retrying {
-            if retrying.route == route {
+        for (number, retrying) in &mut self.retrying {
+            if *number == route {
                 retrying.is_through = true;
             }
         }
@@ -149,7 +134,10 @@ impl Settling for Work {
         self.next >= self.routes.len()
             && !self.is_running
             && !self.is_left_open
-            && self.retrying.iter().all(|retrying| retrying.is_through)
+            && self
+                .retrying
+                .iter()
+                .all(|(_, retrying)| retrying.is_through)
     }
 
     fn done(&self) -> Vec<Arc<str>> {

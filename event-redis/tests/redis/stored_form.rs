@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
-    Expected, FeedEntry, Groups, Metadata, NewEvent, Position, RealtimePublisher,
+    Expected, FeedEntry, Groups, Metadata, NewEvent, ParallelGroup, ParallelGroups, Position,
+    RealtimePublisher, Start,
 };
 use event_tests::RedisServer;
 
@@ -148,11 +149,21 @@ async fn the_keys_are_those_of_the_table() {
     };
     store.commit(&lease, &commit).await.unwrap();
 
+    let handler = ParallelGroup {
+        group: "agents".into(),
+        handler: "on_push".into(),
+    };
+    let opened = store
+        .open_parallel(&handler, &only(), Start::Beginning)
+        .await;
+    opened.unwrap();
+
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
     let named = |key: &str| {
         key.replace("<type>:<id>", "project:gothic")
             .replace("<group>", "agents")
+            .replace("<handler>", "on_push")
             .replace("<n>", "1")
     };
     let (of_shop, others): (Vec<_>, Vec<_>) =
@@ -181,6 +192,13 @@ async fn the_keys_are_those_of_the_table() {
     assert_eq!(
         owned(progress.lines().collect()),
         owned(names("## How far a group is"))
+    );
+    let remembered = server
+        .command(&["HKEYS", "{events:sdlc}:parallel:agents/on_push"])
+        .unwrap();
+    assert_eq!(
+        owned(remembered.lines().collect()),
+        owned(names("## Parallel delivery"))
     );
     let json = [
         "HGET",

@@ -37,6 +37,9 @@ impl Default for GroupContent {
     }
 }
 
+/// Dead letters with their entries.
+type ParkedLetters = BTreeMap<DeadLetterId, (DeadLetter, EntryFields<'static>)>;
+
 /// How a group handles one partition.
 #[derive(Default)]
 pub(super) struct Handling {
@@ -45,7 +48,7 @@ pub(super) struct Handling {
     epoch: u64,
     /// The number of the last commit of this epoch.
     commit: u64,
-    pub(super) dead_letters: BTreeMap<DeadLetterId, (DeadLetter, EntryFields<'static>)>,
+    pub(super) dead_letters: ParkedLetters,
 }
 
 impl GroupContent {
@@ -55,6 +58,11 @@ impl GroupContent {
 
     pub(super) fn handling(&mut self, partition: &Partition) -> Option<&mut Handling> {
         self.partitions.get_mut(partition)
+    }
+
+    pub(super) fn dead_letters(&mut self, partition: &Partition) -> &mut ParkedLetters {
+        let handling = self.partitions.entry(partition.clone()).or_default();
+        &mut handling.dead_letters
     }
 
     /// Forgets instances that have not said for too long that they are there.
@@ -88,7 +96,7 @@ impl Content {
             .filter(|handling| handling.is_owned_by(lease))
     }
 
-    fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
+    pub(super) fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
         let Some(feed) = self.feeds.get(partition) else {
             return EntryFields::default();
         };

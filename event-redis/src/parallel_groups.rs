@@ -1,0 +1,638 @@
+//! The groups of handlers with parallel delivery: native groups of the streams.
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use event_core::{
+    Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelReader, Partition,
+    Position, ReadError, Start, StoreError, Taken,
+};
+use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
+use tokio::time::sleep;
+
+use crate::connection::{Attempts, Request, next_pause, pauses};
+use crate::emissions::{self, Emissions, to_json};
+use crate::error::{Remedy, UnexpectedReply, refused, remedy};
+use crate::keys::{FeedKeys, Ordered};
+use crate::reader::{BLOCK, Live, unblock};
+use crate::scripts::{FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status};
+use crate::store::Parts;
+use crate::wire::{self, Unreadable};
+
+const OPENING: &str = "open_parallel";
+const TAKING: &str = "take";
+const TAKING_BACK: &str = "take_back";
+const CLAIMING: &str = "claim";
+const KEEPING: &str = "keep_alive";
+const LETTING_GO: &str = "let_go";
+const FINISHING: &str = "finish";
+const LOOKING: &str = "is_finished";
+const LEAVING: &str = "leave_parallel";
+const REMOVING: &str = "remove_consumers";
+
+/// Entries that are claimed at once.
+const CHUNK: usize = 500;
+
+/// For how long what was let go counts as idle: longer than any lease, and not before 1970.
+const LONG_AGO: Duration = Duration::from_hours(365 * 24);
+
+/// How the server says that there is no such group, or no such stream.
+const NO_GROUP: &str = "NOGROUP";
+
+/// Makes the group known for a partition.
+pub(crate) async fn open(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+    start: Start,
+) -> Result<(), StoreError> {
+    let keys = parts.keys.of(partition);
+    let of_group = keys.group(&group.group);
+    let mut command = OPEN_PARALLEL.call(5, 2, 512);
+    command.write_arg(keys.parallel(group).as_bytes());
+    command.write_arg(keys.feed().as_bytes());
+    command.write_arg(of_group.dead.as_bytes());
+    command.write_arg(of_group.dead_order.as_bytes());
+    command.write_arg(of_group.dead_raw.as_bytes());
+    command.write_arg_fmt(group);
+    command.write_arg(match start {
+        Start::Beginning => b"beginning",
+        Start::Now => b"now",
+    });
+    let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
+    let forbidden = wire::text(&reply).map_err(|what| {
+        UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING)
+    })?;
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    let feed = keys.feed().to_owned();
+    let command = forbidden.to_owned();
+    Err(UnexpectedReply::Forbidden { feed, command }.refused(OPENING))
+}
+
+/// Makes the group again that the server has lost. What is remembered says from where on; where that is
+/// lost, too, everything that is there now is new.
+async fn heal(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+) -> Result<(), StoreError> {
+    tracing::warn!(%group, %partition, "the group is lost on the server; it is made again from what is remembered");
+    open(parts, group, partition, Start::Beginning).await
+}
+
+async fn call(
+    parts: &Parts,
+    operation: &'static str,
+    command: &Cmd,
+    script: &Script,
+) -> Result<Value, StoreError> {
+    let request = Request::Command(command);
+    parts
+        .connections
+        .ask(operation, request, Some(script))
+        .await
+}
+
+/// Asks for something of a group; `None` where the server has lost it, and it is made again now.
+async fn ask(
+    parts: &Parts,
+    operation: &'static str,
+    group: &ParallelGroup,
+    partition: &Partition,
+    command: Cmd,
+) -> Result<Option<Value>, StoreError> {
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.add_command(command);
+    let request = Request::Pipeline(&pipeline);
+    let replies = parts.connections.ask(operation, request, None).await?;
+    let reply = wire::array(replies).unwrap_or_default().pop();
+    match reply {
+        Some(Value::ServerError(error)) if error.code() == NO_GROUP => {
+            heal(parts, group, partition).await?;
+            Ok(None)
+        }
+        Some(Value::ServerError(error)) => Err(refused(operation, error.into())),
+        Some(reply) => Ok(Some(reply)),
+        None => Err(UnexpectedReply::form("XREADGROUP", "no reply").refused(operation)),
+    }
+}
+
+/// What is pending for a consumer already.
+pub(crate) async fn take_back(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    mut after: Position,
+    limit: usize,
+) -> Result<Vec<FeedEntry>, StoreError> {
+    let keys = parts.keys.of(partition);
+    loop {
+        let mut command = read_group(consumer, limit, None, 1);
+        command.write_arg(keys.feed().as_bytes());
+        command.write_arg_fmt(after);
+        let reply = ask(parts, TAKING_BACK, &consumer.group, partition, command).await?;
+        let Some(reply) = reply else {
+            return Ok(Vec::new());
+        };
+        let unreadable = |what| UnexpectedReply::form("XREADGROUP", what).refused(TAKING_BACK);
+        let stream = wire::array(reply).map_err(unreadable)?.pop();
+        let Some(stream) = stream else {
+            return Ok(Vec::new());
+        };
+        let (_, entries) = wire::stream(stream).map_err(unreadable)?;
+        let last = wire::last_position(entries.clone()).map_err(unreadable)?;
+        let entries = existing(entries).map_err(unreadable)?;
+        let entries = wire::feed_entries(partition, entries).map_err(unreadable)?;
+        match last {
+            // All of these were deleted.
+            Some(last) if entries.is_empty() => after = last,
+            _ => return Ok(entries),
+        }
+    }
+}
+
+/// The entries of a reply that were not deleted meanwhile: of those there is only the position.
+fn existing(entries: Value) -> Result<Value, Unreadable> {
+    let mut entries = wire::array(entries)?;
+    entries.retain(|entry| match entry {
+        Value::Array(parts) => parts.get(1).is_some_and(|fields| *fields != Value::Nil),
+        _ => false,
+    });
+    Ok(Value::Array(entries))
+}
+
+/// The beginning of a command that reads so many streams for a consumer.
+fn read_group(consumer: &Consumer, count: usize, wait: Option<Duration>, streams: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(9 + 2 * streams, 128 + 96 * streams);
+    command.write_arg(b"XREADGROUP");
+    command.write_arg(b"GROUP");
+    command.write_arg_fmt(&consumer.group);
+    command.write_arg(consumer.instance.as_bytes());
+    command.write_arg(b"COUNT");
+    command.write_arg_fmt(count.max(1));
+    if let Some(wait) = wait {
+        command.write_arg(b"BLOCK");
+        command.write_arg_fmt(wait.as_millis().max(1));
+    }
+    command.write_arg(b"STREAMS");
+    command
+}
+
+/// Makes pending for a consumer what nobody has kept alive.
+pub(crate) async fn claim(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    idle: Duration,
+    limit: usize,
+) -> Result<Vec<FeedEntry>, StoreError> {
+    let keys = parts.keys.of(partition);
+    let unreadable = |what| UnexpectedReply::form("XAUTOCLAIM", what).refused(CLAIMING);
+    let mut cursor = Position::START;
+    let mut claimed = Vec::new();
+    // The server looks at some pending entries at a time, and says where it has stopped.
+    while claimed.len() < limit {
+        let mut command = Cmd::with_capacity(8, 256);
+        command.write_arg(b"XAUTOCLAIM");
+        command.write_arg(keys.feed().as_bytes());
+        command.write_arg_fmt(&consumer.group);
+        command.write_arg(consumer.instance.as_bytes());
+        command.write_arg_fmt(idle.as_millis());
+        command.write_arg_fmt(cursor);
+        command.write_arg(b"COUNT");
+        command.write_arg_fmt((limit - claimed.len()).min(CHUNK));
+        let reply = ask(parts, CLAIMING, &consumer.group, partition, command).await?;
+        let Some(reply) = reply else {
+            break;
+        };
+        let mut values = wire::array(reply).map_err(unreadable)?.into_iter();
+        let (Some(next), Some(entries)) = (values.next(), values.next()) else {
+            return Err(unreadable("too few parts"));
+        };
+        let entries = existing(entries).map_err(unreadable)?;
+        claimed.extend(wire::feed_entries(partition, entries).map_err(unreadable)?);
+        cursor = wire::slice(&next)
+            .and_then(wire::position)
+            .map_err(unreadable)?;
+        if cursor == Position::START {
+            break;
+        }
+    }
+    Ok(claimed)
+}
+
+/// Says that a consumer still works on entries.
+pub(crate) async fn keep_alive(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    positions: &[Position],
+) -> Result<(), StoreError> {
+    touch(
+        parts,
+        KEEPING,
+        consumer,
+        partition,
+        positions,
+        Duration::ZERO,
+    )
+    .await
+}
+
+/// Gives entries up.
+pub(crate) async fn let_go(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    positions: &[Position],
+) -> Result<(), StoreError> {
+    touch(parts, LETTING_GO, consumer, partition, positions, LONG_AGO).await
+}
+
+async fn touch(
+    parts: &Parts,
+    operation: &'static str,
+    consumer: &Consumer,
+    partition: &Partition,
+    positions: &[Position],
+    idle: Duration,
+) -> Result<(), StoreError> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let mut command = TOUCH.call(1, 3 + positions.len(), 256 + positions.len() * 24);
+    command.write_arg(parts.keys.of(partition).feed().as_bytes());
+    command.write_arg_fmt(&consumer.group);
+    command.write_arg(consumer.instance.as_bytes());
+    command.write_arg_fmt(idle.as_millis());
+    for position in positions {
+        command.write_arg_fmt(position);
+    }
+    call(parts, operation, &command, &TOUCH).await?;
+    Ok(())
+}
+
+/// Stores what has come of entries.
+pub(crate) async fn finish(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    finish: &Finish,
+) -> Result<Finished, FinishError> {
+    let mut attempts = Attempts::new(FINISHING, parts.patience);
+    loop {
+        let runs = finish.emitted.iter().map(|emits| emits.appends.as_slice());
+        let emissions = Emissions::new(parts, FINISHING, runs)
+            .map_err(|refused| FinishError::Refused { refused })?;
+        let command = encode(parts, consumer, partition, finish, &emissions)?;
+        let is_stored = |status| status == finish_status::STORED;
+        let reply = match emissions.ask(parts, command, &FINISH, is_stored).await {
+            Ok(reply) => reply,
+            Err(error @ StoreError::Refused { .. }) => {
+                return Err(match emissions.blame(parts, error).await {
+                    Ok(refused) => FinishError::Refused { refused },
+                    Err(error) => error.into(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+
+        let unreadable =
+            |what| UnexpectedReply::form("EVALSHA finish.lua", what).refused(FINISHING);
+        let status = emissions::status(&reply).ok_or_else(|| unreadable("no status"))?;
+        let values = wire::array(reply).map_err(unreadable)?;
+        match status {
+            finish_status::STORED => {
+                let finished = finished(finish, &emissions, &values).map_err(unreadable)?;
+                emissions.settle(parts);
+                return Ok(finished);
+            }
+            finish_status::REFUSED => {
+                return Err(FinishError::Refused {
+                    refused: emissions.refused(&values[1..]).map_err(unreadable)?,
+                });
+            }
+            // It is settled now, so that this happens once for each category.
+            finish_status::PARTITIONS => {
+                let (category, count) = emissions.partitions(&values[1..]).map_err(unreadable)?;
+                parts.keys.settle(&category, count);
+            }
+            finish_status::NO_GROUP => {
+                heal(parts, &consumer.group, partition).await?;
+                let what = "the group is lost, again and again".to_owned();
+                let error = (redis::ErrorKind::Io, "no group", what);
+                attempts.pause(RedisError::from(error)).await?;
+            }
+            _ => return Err(unreadable("an unknown status").into()),
+        }
+    }
+}
+
+/// The call of the script: what its keys and arguments are, it says itself.
+fn encode(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+    finish: &Finish,
+    emissions: &Emissions<'_>,
+) -> Result<Cmd, StoreError> {
+    let keys = parts.keys.of(partition);
+    let of_group = keys.group(&consumer.group.group);
+    let position_count = finish.done.len() + finish.emitted.len();
+    let argument_count = 7 + position_count + finish.parked.len() * 3 + emissions.argument_count();
+    let bytes = 1024 + position_count * 24 + finish.parked.len() * 512 + emissions.bytes();
+    let mut command = FINISH.call(5 + emissions.key_count(), argument_count, bytes);
+    for key in [
+        keys.parallel(&consumer.group).as_str(),
+        keys.feed(),
+        &of_group.dead,
+        &of_group.dead_order,
+        &of_group.dead_raw,
+    ] {
+        command.write_arg(key.as_bytes());
+    }
+    emissions.write_keys(&mut command);
+
+    command.write_arg_fmt(&consumer.group);
+    command.write_arg(consumer.instance.as_bytes());
+    for count in [
+        finish.done.len(),
+        finish.emitted.len(),
+        finish.parked.len(),
+        emissions.target_count(),
+        emissions.append_count(),
+    ] {
+        command.write_arg_fmt(count);
+    }
+    for position in &finish.done {
+        command.write_arg_fmt(position);
+    }
+    for emits in &finish.emitted {
+        command.write_arg_fmt(emits.position);
+    }
+    for letter in &finish.parked {
+        let id = letter.id();
+        command.write_arg_fmt(&id);
+        command.write_arg_fmt(Ordered(&id));
+        command.write_arg(&to_json(FINISHING, letter)?);
+    }
+    emissions.write_arguments(&mut command);
+    Ok(command)
+}
+
+fn finished(
+    finish: &Finish,
+    emissions: &Emissions<'_>,
+    values: &[Value],
+) -> Result<Finished, Unreadable> {
+    let [_, letters, failure, own, places @ ..] = values else {
+        return Err("too few parts");
+    };
+    let failure = wire::text(failure)?;
+    if !failure.is_empty() {
+        tracing::warn!(%failure, "an event was emitted, but not published");
+    }
+    let mut emitted = emissions.stored(finish.emitted.len(), places)?;
+    for (stored, own) in emitted.iter_mut().zip(wire::slice(own)?) {
+        if *own == b'0' {
+            *stored = None;
+        }
+    }
+    Ok(Finished {
+        emitted,
+        dead_letters: usize::try_from(wire::count(letters)?).map_err(|_| "too large a number")?,
+    })
+}
+
+/// Whether every entry of a range was delivered and is pending for nobody.
+pub(crate) async fn is_finished(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+    positions: RangeInclusive<Position>,
+) -> Result<bool, StoreError> {
+    let mut command = IS_FINISHED.call(1, 3, 256);
+    command.write_arg(parts.keys.of(partition).feed().as_bytes());
+    command.write_arg_fmt(group);
+    command.write_arg_fmt(positions.start());
+    command.write_arg_fmt(positions.end());
+    let reply = call(parts, LOOKING, &command, &IS_FINISHED).await?;
+    let reply = wire::integer(&reply)
+        .map_err(|what| UnexpectedReply::form("EVALSHA is_finished.lua", what).refused(LOOKING))?;
+    if reply < 0 {
+        heal(parts, group, partition).await?;
+    }
+    Ok(reply == 1)
+}
+
+/// Forgets a consumer, unless something is pending for it.
+pub(crate) async fn leave(
+    parts: &Parts,
+    consumer: &Consumer,
+    partition: &Partition,
+) -> Result<(), StoreError> {
+    let (group, instance) = (&consumer.group, &consumer.instance);
+    forget(parts, LEAVING, group, partition, Duration::ZERO, instance).await?;
+    Ok(())
+}
+
+/// Forgets consumers that have done nothing for long and for which nothing is pending.
+pub(crate) async fn remove_consumers(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+    idle: Duration,
+) -> Result<usize, StoreError> {
+    forget(parts, REMOVING, group, partition, idle, "").await
+}
+
+async fn forget(
+    parts: &Parts,
+    operation: &'static str,
+    group: &ParallelGroup,
+    partition: &Partition,
+    idle: Duration,
+    consumer: &str,
+) -> Result<usize, StoreError> {
+    let mut command = FORGET.call(1, 3, 256);
+    command.write_arg(parts.keys.of(partition).feed().as_bytes());
+    command.write_arg_fmt(group);
+    command.write_arg_fmt(idle.as_millis());
+    command.write_arg(consumer.as_bytes());
+    let reply = call(parts, operation, &command, &FORGET).await?;
+    wire::count(&reply)
+        .and_then(|count| usize::try_from(count).map_err(|_| "too large a number"))
+        .map_err(|what| UnexpectedReply::form("EVALSHA forget.lua", what).refused(operation))
+}
+
+/// What a reader is told of its connection, so that it can have the server answer at once.
+const NO_CONNECTION: i64 = -1;
+
+type Taking = Pin<Box<dyn Future<Output = (Option<Live>, Result<Taken, StoreError>)> + Send>>;
+
+/// Takes entries for a consumer, over a connection of its own.
+pub(crate) struct RedisParallelReader {
+    source: Arc<Source>,
+    live: Option<Live>,
+    /// What goes on, also where a caller has not waited for it.
+    taking: Option<Taking>,
+}
+
+/// Where entries are taken from.
+struct Source {
+    parts: Arc<Parts>,
+    consumer: Consumer,
+    partitions: Vec<(Partition, Arc<FeedKeys>)>,
+    /// The number by which the server knows the connection.
+    connection: AtomicI64,
+}
+
+impl RedisParallelReader {
+    pub(crate) fn new(parts: &Arc<Parts>, consumer: &Consumer, partitions: &[Partition]) -> Self {
+        let keys = |partition: &Partition| (partition.clone(), parts.keys.of(partition));
+        Self {
+            source: Arc::new(Source {
+                parts: Arc::clone(parts),
+                consumer: consumer.clone(),
+                partitions: partitions.iter().map(keys).collect(),
+                connection: AtomicI64::new(NO_CONNECTION),
+            }),
+            live: None,
+            taking: None,
+        }
+    }
+
+    fn end(&mut self, end: (Option<Live>, Result<Taken, StoreError>)) -> Result<Taken, ReadError> {
+        self.taking = None;
+        self.live = end.0;
+        Ok(end.1?)
+    }
+}
+
+#[async_trait]
+impl ParallelReader for RedisParallelReader {
+    async fn take(&mut self, limit: usize, wait: Duration) -> Result<Taken, ReadError> {
+        let (source, live) = (&self.source, &mut self.live);
+        let taking = self
+            .taking
+            .get_or_insert_with(|| Box::pin(Arc::clone(source).take(live.take(), limit, wait)));
+        let end = taking.await;
+        self.end(end)
+    }
+
+    async fn close(&mut self) -> Result<Taken, ReadError> {
+        let Some(mut taking) = self.taking.take() else {
+            return Ok(Taken::default());
+        };
+        let id = self.source.connection.load(Ordering::Acquire);
+        let unblock = async {
+            let connections = &self.source.parts.connections;
+            unblock(connections, TAKING, (id != NO_CONNECTION).then_some(id)).await;
+        };
+        tokio::select! {
+            biased;
+            end = &mut taking => self.end(end),
+            // It is still blocked, or not connected. What comes nevertheless is claimed by others.
+            () = unblock => Ok(Taken::default()),
+        }
+    }
+}
+
+impl Source {
+    /// Takes until the server has answered once.
+    async fn take(
+        self: Arc<Self>,
+        mut live: Option<Live>,
+        limit: usize,
+        wait: Duration,
+    ) -> (Option<Live>, Result<Taken, StoreError>) {
+        let mut attempts = Attempts::new(TAKING, self.parts.patience);
+        let mut healing = pauses();
+        let mut is_torn = false;
+        loop {
+            let error = match self.ask(&mut live, limit, wait).await {
+                Ok(reply) => {
+                    let taken = self
+                        .taken(reply)
+                        .map_err(|what| UnexpectedReply::form("XREADGROUP", what).refused(TAKING));
+                    let taken = taken.map(|taken| Taken { is_torn, ..taken });
+                    return (live, taken);
+                }
+                Err(error) => error,
+            };
+            if error.code() == Some(NO_GROUP) {
+                // Not all of them may be lost; what is there is left as it is.
+                for (partition, _) in &self.partitions {
+                    let group = &self.consumer.group;
+                    if let Err(error) = heal(&self.parts, group, partition).await {
+                        return (live, Err(error));
+                    }
+                }
+                sleep(next_pause(&mut healing)).await;
+                continue;
+            }
+            live = None;
+            self.connection.store(NO_CONNECTION, Ordering::Release);
+            if remedy(&error) == Remedy::Nothing {
+                return (live, Err(refused(TAKING, error)));
+            }
+            tracing::debug!(operation = TAKING, %error, "cannot read; trying again");
+            // The server may have given entries whose reply is lost.
+            is_torn = true;
+            if let Err(error) = attempts.pause(error).await {
+                return (live, Err(error));
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        live: &mut Option<Live>,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Value, RedisError> {
+        let live = match live {
+            Some(live) => live,
+            none => {
+                let connected = Live::connect(&self.parts.connector).await?;
+                let id = connected.id.unwrap_or(NO_CONNECTION);
+                self.connection.store(id, Ordering::Release);
+                none.insert(connected)
+            }
+        };
+        let wait = (!wait.is_zero()).then(|| wait.min(BLOCK));
+        let mut command = read_group(&self.consumer, limit, wait, self.partitions.len());
+        for (_, keys) in &self.partitions {
+            command.write_arg(keys.feed().as_bytes());
+        }
+        for _ in &self.partitions {
+            command.write_arg(b">");
+        }
+        match live.connection.send_packed_command(&command).await? {
+            Value::ServerError(error) => Err(error.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    fn taken(&self, reply: Value) -> Result<Taken, Unreadable> {
+        let mut taken = Taken::default();
+        // The server replies in the order in which it was asked, and leaves out what has nothing.
+        let mut partitions = self.partitions.iter();
+        for stream in wire::array(reply)? {
+            let (key, entries) = wire::stream(stream)?;
+            let (partition, _) = partitions
+                .find(|(_, keys)| keys.feed().as_bytes() == key)
+                .ok_or("an unknown stream")?;
+            let entries = wire::feed_entries(partition, entries)?;
+            taken.entries.push((partition.clone(), entries));
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,27 @@
+#!lua flags=no-writes
+-- Looks whether every entry of a range was delivered to a group and is pending for nobody.
+--
+-- KEYS  the feed
+--
+-- ARGV  the group
+--       the first and the last position
+--
+-- Replies with 1 if so, with 0 if not, and with -1 where there is no such group.
+
+local feed, group = KEYS[1], ARGV[1]
+
+local pending = redis.pcall('XPENDING', feed, group, ARGV[2], ARGV[3], '1')
+if pending.err then
+    if string.find(pending.err, '^NOGROUP') then return -1 end
+    return pending
+end
+if #pending > 0 then return 0 end
+for _, said in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
+    local info = {}
+    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+    if info['name'] == group then
+        local after = '(' .. info['last-delivered-id']
+        return #redis.call('XRANGE', feed, after, ARGV[3], 'COUNT', '1') == 0 and 1 or 0
+    end
+end
+return -1

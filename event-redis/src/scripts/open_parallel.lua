@@ -1,0 +1,49 @@
+#!lua
+-- Makes the group of a handler with parallel delivery known for a partition, if it is not: a native
+-- group of the stream. Where it is lost, it is made again from what is remembered of it.
+--
+-- KEYS  what is remembered of the handler's group, the feed
+--       the dead letters of the service's group, their order, their raw entries
+--
+-- ARGV  the handler's group
+--       where a new group begins: `beginning` or `now`
+--
+-- Replies with nothing; with the command that the client may not use, if there is one.
+
+local memory, feed, dead, order, raw = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group = ARGV[1]
+
+-- What comes afterwards is looked at now, so that none is broken off in the middle.
+local commands = {
+    {'XREADGROUP', 'GROUP', group, '', 'STREAMS', feed, '>'}, {'XACK', feed, group, '0-0'},
+    {'XPENDING', feed, group, '-', '+', '1'}, {'XINFO', 'GROUPS', feed}, {'HSET', memory, '', ''},
+    {'XRANGE', feed, '-', '+'}, {'HSET', dead, '', ''}, {'ZADD', order, '0', ''},
+    {'HSET', raw, '', ''},
+}
+for _, command in ipairs(commands) do
+    if not redis.acl_check_cmd(unpack(command)) then return command[1] end
+end
+
+local known = redis.call('HMGET', memory, 'pending', 'delivered')
+local pending, from = known[1], known[2]
+if from and pending and pending ~= '' then
+    -- Behind the entry before the first that was not handled.
+    local before = redis.call('XREVRANGE', feed, '(' .. pending, '-', 'COUNT', '1')[1]
+    from = before and before[1] or '0-0'
+elseif not from then
+    from = '0-0'
+    if ARGV[2] == 'now' and redis.call('EXISTS', feed) == 1 then
+        local said = redis.call('XINFO', 'STREAM', feed)
+        for i = 1, #said, 2 do
+            if said[i] == 'last-generated-id' then from = said[i + 1] end
+        end
+    end
+end
+-- It must be there before the first entry is, since a group is part of its stream.
+local made = redis.pcall('XGROUP', 'CREATE', feed, group, from, 'MKSTREAM')
+if made.err then
+    if string.find(made.err, '^BUSYGROUP') then return '' end
+    return made
+end
+if not known[2] then redis.call('HSET', memory, 'pending', '', 'delivered', from) end
+return ''
