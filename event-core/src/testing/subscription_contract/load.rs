@@ -73,8 +73,8 @@ pub async fn one_group_gets_100_messages_of_20_categories<H: StoreHarness>(harne
     assert!(found.values().all(|calls| calls.len() == 100));
 }
 
-/// The events of each of 16 keys are handled in order and once, though 64 handlers may run at once and
-/// take their time.
+/// The events of each of 16 keys are handled in order and once, though 64 handlers may run at once
+/// and take their time.
 pub async fn keys_keep_their_order_under_concurrency<H: StoreHarness>(harness: &H) {
     const KEYS: u64 = 16;
     let messages = (1_000 / H::LOAD_DIVISOR) as u64;
@@ -185,7 +185,7 @@ pub async fn no_more_handlers_run_at_once_than_may<H: StoreHarness>(harness: &H)
                 );
                 Chance::new(event.number).pause().await;
                 running_now.fetch_sub(1, Ordering::SeqCst);
-                if event.number % 5 == 0 && context.attempt() == 1 {
+                if event.number.is_multiple_of(5) && context.attempt() == 1 {
                     return Err("the first attempt is too early");
                 }
                 seen.note(&by, event.order, event.number);
