@@ -74,6 +74,69 @@ pub(crate) fn bytes(value: &Value) -> anyhow::Result<&[u8]> {
     }
 }
 
+/// The entries of the only stream in a reply to XREAD.
+pub(crate) fn entries(reply: Value) -> anyhow::Result<Vec<Value>> {
+    match array(reply)?.into_iter().next() {
+        None => Ok(Vec::new()),
+        Some(stream) => {
+            let entries = array(stream)?.into_iter().nth(1);
+            array(entries.context("a stream without entries")?)
+        }
+    }
+}
+
+/// The id of an entry.
+pub(crate) fn id(entry: &Value) -> anyhow::Result<&[u8]> {
+    match entry {
+        Value::Array(parts) => bytes(parts.first().context("an entry without an id")?),
+        other => bail!("not an entry: {other:?}"),
+    }
+}
+
+/// The command that adds an event of no aggregate to a feed.
+pub(crate) fn add(feed: &str, event_type: &str, payload: &str, metadata: &str) -> Cmd {
+    let mut command = redis::cmd("XADD");
+    command.arg(feed).arg("*");
+    command.arg("type").arg(event_type);
+    command.arg("payload").arg(payload);
+    command.arg("metadata").arg(metadata);
+    command
+}
+
+/// Follows a feed by XREAD BLOCK, on a connection of its own: nothing else can be asked on it while it
+/// is blocked.
+pub(crate) struct Follower {
+    connection: MultiplexedConnection,
+    feed: &'static str,
+    after: Vec<u8>,
+}
+
+impl Follower {
+    pub(crate) async fn connect(server: &RedisServer, feed: &'static str) -> anyhow::Result<Self> {
+        Ok(Self {
+            connection: connect(server).await?,
+            feed,
+            after: b"0-0".to_vec(),
+        })
+    }
+
+    /// The payloads of what comes next, as [`add`] has added it.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(256).arg("BLOCK").arg(5_000);
+        command.arg("STREAMS").arg(self.feed).arg(&self.after);
+        let mut payloads = Vec::new();
+        for entry in entries(ask(&mut self.connection, &command).await?)? {
+            self.after = id(&entry)?.to_vec();
+            let fields = array(entry)?.into_iter().nth(1).unwrap_or(Value::Nil);
+            // type, payload and metadata, each behind its name.
+            let payload = array(fields)?.into_iter().nth(3);
+            payloads.push(bytes(&payload.context("an entry without a payload")?)?.to_vec());
+        }
+        Ok(payloads)
+    }
+}
+
 /// What the append script takes of one event.
 pub(crate) struct Arguments<'a> {
     pub(crate) event_id: &'a str,

@@ -9,7 +9,6 @@ use anyhow::{Context, ensure};
 use event_core::prelude::*;
 use event_core::{Category, Position};
 use event_redis::RedisStore;
-use redis::Value;
 use redis::aio::MultiplexedConnection;
 
 use crate::bare;
@@ -20,24 +19,29 @@ use crate::rounds::{in_turns, rate, time};
 use crate::start_server;
 
 const ROW: &str = "feed.read";
-const ORDERS: usize = 400;
 const VERSIONS: usize = 500;
-const EVENTS: usize = ORDERS * VERSIONS;
-const BATCH: usize = 500;
+
+/// Entries that are read at once.
+pub(crate) const BATCH: usize = 500;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     if !plan.wants(ROW) {
         return Ok(());
     }
+    let orders = plan.amount(120, 400);
+    let events = orders * VERSIONS;
     let server = start_server()?;
     let store = order::store(&server, "").await?;
-    order::fill(&store, ORDERS, VERSIONS).await?;
+    order::fill(&store, orders, VERSIONS).await?;
     let connection = bare::connect(&server).await?;
 
     let sides = in_turns(
         plan.rounds(),
-        async || Ok(rate(EVENTS, time([read_bare(connection.clone())]).await?)),
-        async || Ok(rate(EVENTS, time([read(store.clone())]).await?)),
+        async || {
+            let reading = read_bare(connection.clone(), events);
+            Ok(rate(events, time([reading]).await?))
+        },
+        async || Ok(rate(events, time([read(store.clone(), orders)]).await?)),
     )
     .await?;
     let reach = Reach::ratio(Bound::AtLeast(0.6));
@@ -45,12 +49,12 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     Ok(())
 }
 
-async fn read(store: RedisStore) -> anyhow::Result<()> {
+async fn read(store: RedisStore, orders: usize) -> anyhow::Result<()> {
     let mut reader = store
         .follow(&Category::new("order")?.into(), Position::START)
         .await?;
     let (mut events, mut placed) = (0, 0);
-    while events < EVENTS {
+    while events < orders * VERSIONS {
         for entry in reader.next_batch(BATCH).await? {
             if let OrderEvent::Placed(_) = entry.into_event()?.decode::<OrderEvent>()? {
                 placed += 1;
@@ -58,14 +62,18 @@ async fn read(store: RedisStore) -> anyhow::Result<()> {
             events += 1;
         }
     }
-    ensure!(placed == ORDERS, "read {placed} orders");
+    ensure!(placed == orders, "read {placed} orders");
     Ok(())
 }
 
-async fn read_bare(mut connection: MultiplexedConnection) -> anyhow::Result<()> {
+/// Reads so many entries of the feed by hand.
+pub(crate) async fn read_bare(
+    mut connection: MultiplexedConnection,
+    count: usize,
+) -> anyhow::Result<()> {
     let mut after = b"0-0".to_vec();
     let mut events = 0;
-    while events < EVENTS {
+    while events < count {
         let mut command = redis::cmd("XREAD");
         command
             .arg("COUNT")
@@ -73,24 +81,9 @@ async fn read_bare(mut connection: MultiplexedConnection) -> anyhow::Result<()> 
             .arg("STREAMS")
             .arg(FEED)
             .arg(&after);
-        let entries = entries(bare::ask(&mut connection, &command).await?)?;
-        let last = entries.last().context("the feed has ended")?;
-        let Value::Array(last) = last else {
-            anyhow::bail!("not an entry: {last:?}");
-        };
-        after = bare::bytes(last.first().context("an entry without an id")?)?.to_vec();
+        let entries = bare::entries(bare::ask(&mut connection, &command).await?)?;
+        after = bare::id(entries.last().context("the feed has ended")?)?.to_vec();
         events += entries.len();
     }
     Ok(())
-}
-
-/// The entries of the only stream in a reply to XREAD.
-pub(crate) fn entries(reply: Value) -> anyhow::Result<Vec<Value>> {
-    match bare::array(reply)?.into_iter().next() {
-        None => Ok(Vec::new()),
-        Some(stream) => {
-            let entries = bare::array(stream)?.into_iter().nth(1);
-            bare::array(entries.context("a stream without entries")?)
-        }
-    }
 }

@@ -6,17 +6,15 @@
 //! omission). Both sides are measured so, and both pay the tenth of a millisecond that the thread
 //! may wake too late.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use event_core::Event;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-
-/// Messages for each second.
-const RATE: usize = 1_000;
 
 /// How long to wait for the last ones.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,25 +56,41 @@ impl Shown {
     }
 }
 
+/// How many messages are said, and how fast.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) messages: usize,
+    /// Messages for each second.
+    pub(crate) rate: usize,
+}
+
 /// Notes how long each message took.
 #[derive(Clone)]
 pub(crate) struct Listener {
     epoch: Instant,
-    nanoseconds: Arc<Mutex<Vec<u64>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+/// A message that was heard.
+struct Heard {
+    /// Which one: no two are due at the same time.
+    due: u64,
+    /// In nanoseconds.
+    took: u64,
 }
 
 impl Listener {
     pub(crate) fn new() -> Self {
         Self {
             epoch: Instant::now(),
-            nanoseconds: Arc::default(),
+            heard: Arc::default(),
         }
     }
 
     /// A message that was due then has been heard now.
     pub(crate) fn hear(&self, due: u64) {
         let took = self.since_epoch(Instant::now()).saturating_sub(due);
-        self.heard(|heard| heard.push(took));
+        self.heard(|heard| heard.push(Heard { due, took }));
     }
 
     fn since_epoch(&self, time: Instant) -> u64 {
@@ -84,20 +98,18 @@ impl Listener {
         u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
-    fn heard<T>(&self, with: impl FnOnce(&mut Vec<u64>) -> T) -> T {
-        with(
-            &mut self
-                .nanoseconds
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+    fn heard<T>(&self, with: impl FnOnce(&mut Vec<Heard>) -> T) -> T {
+        with(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Has `say` called for each message when it is due, waits until all are heard, and gives the
     /// 99th percentile of the time that took, in milliseconds.
+    ///
+    /// # Errors
+    /// Where one is not heard, or twice.
     pub(crate) async fn p99<F>(
         &self,
-        messages: usize,
+        Pace { messages, rate }: Pace,
         mut say: impl FnMut(u64) -> F + Send + 'static,
     ) -> anyhow::Result<f64>
     where
@@ -110,7 +122,7 @@ impl Listener {
             // Some time to settle down after the other side's turn.
             let start = Instant::now() + Duration::from_millis(50);
             for message in 0..messages {
-                let due = start + Duration::from_secs(1) * message as u32 / RATE as u32;
+                let due = start + Duration::from_secs(1) * message as u32 / rate as u32;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 saying.spawn(say(listener.since_epoch(due)));
             }
@@ -129,10 +141,17 @@ impl Listener {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         self.heard(|heard| {
-            heard.sort_unstable();
+            let different: HashSet<_> = heard.iter().map(|heard| heard.due).collect();
+            ensure!(
+                different.len() == messages && heard.len() == messages,
+                "heard {} times, {} of {messages} messages",
+                heard.len(),
+                different.len()
+            );
+            heard.sort_unstable_by_key(|heard| heard.took);
             let index = (heard.len() * 99).div_ceil(100).saturating_sub(1);
-            let nanoseconds = heard.get(index).context("nothing was heard")?;
-            Ok(*nanoseconds as f64 / 1e6)
+            let slow = heard.get(index).context("nothing was heard")?;
+            Ok(slow.took as f64 / 1e6)
         })
     }
 }

@@ -5,6 +5,10 @@
 
 mod append;
 mod bare;
+mod chain;
+mod dispatch;
+mod drain;
+mod emit;
 mod execute;
 mod feed;
 mod latency;
@@ -16,12 +20,14 @@ mod propagate;
 mod realtime;
 mod report;
 mod rounds;
+mod running;
+mod takeover;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use event_tests::RedisServer;
 use event_tests::redis_server::{Aof, Listen};
 
@@ -30,7 +36,10 @@ use report::Report;
 
 /// Measures the framework against bare Redis commands.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Measure less, within a minute.
     #[arg(long)]
     quick: bool,
@@ -40,6 +49,13 @@ struct Arguments {
     /// Measure only rows whose names begin so; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+}
+
+/// What other processes of this program do, which it starts itself.
+#[derive(Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Own { url: String },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -52,6 +68,9 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
 
+    if let Some(Part::Own { url }) = &arguments.part {
+        return runtime.block_on(takeover::own(url));
+    }
     let start = Instant::now();
     let mut report = Report::begin();
     runtime.block_on(measure(&plan, &mut report))?;
@@ -67,9 +86,14 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     load::measure(plan, report).await?;
     execute::measure(plan, report).await?;
     feed::measure(plan, report).await?;
+    drain::measure(plan, report).await?;
+    emit::measure(plan, report).await?;
     propagate::measure(plan, report).await?;
+    chain::measure(plan, report).await?;
+    takeover::measure(plan, report).await?;
     realtime::measure(plan, report).await?;
-    memory::measure(plan, report).await
+    memory::measure(plan, report).await?;
+    dispatch::measure(plan, report).await
 }
 
 /// An empty server: each group of rows has its own, so that none inherits the other's data.

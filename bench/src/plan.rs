@@ -27,6 +27,11 @@ impl Plan {
 
     /// How often both sides take turns, beside the round that only warms them up.
     pub(crate) fn rounds(&self) -> usize {
-        self.amount(5, 11)
+        self.amount(3, 11)
+    }
+
+    /// The same for what takes long.
+    pub(crate) fn few_rounds(&self) -> usize {
+        self.amount(1, 3)
     }
 }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use redis::aio::PubSub;
 
 use crate::bare;
-use crate::latency::{Listener, Shown};
+use crate::latency::{Listener, Pace, Shown};
 use crate::order;
 use crate::plan::Plan;
 use crate::report::{Bound, Reach, Report};
@@ -28,7 +28,10 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     }
     let server = start_server()?;
     let listener = Listener::new();
-    let messages = plan.amount(500, 2_000);
+    let pace = Pace {
+        messages: plan.amount(500, 2_000),
+        rate: 1_000,
+    };
 
     let connection = bare::connect(&server).await?;
     let mut pubsub = bare::client(&server)?.get_async_pubsub().await?;
@@ -46,7 +49,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         async || {
             let connection = connection.clone();
             listener
-                .p99(messages, move |due| {
+                .p99(pace, move |due| {
                     let mut connection = connection.clone();
                     async move {
                         let payload = serde_json::to_string(&Shown::new(due))?;
@@ -61,7 +64,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         async || {
             let (store, codec) = (store.clone(), Arc::clone(&codec));
             listener
-                .p99(messages, move |due| {
+                .p99(pace, move |due| {
                     let (store, codec) = (store.clone(), Arc::clone(&codec));
                     async move {
                         let event = codec.encode(&Shown::new(due))?;

@@ -34,6 +34,22 @@ pub(crate) async fn in_turns(
     })
 }
 
+/// Measures what has no other side, and takes the median. The first round warms up and does not
+/// count.
+pub(crate) async fn alone(
+    rounds: usize,
+    mut measure: impl AsyncFnMut() -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
+    let mut values = Vec::new();
+    for round in 0..=rounds {
+        let value = measure().await?;
+        if round > 0 {
+            values.push(value);
+        }
+    }
+    median(values)
+}
+
 fn median(mut values: Vec<f64>) -> anyhow::Result<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -6,9 +6,8 @@ use crate::recorded::RecordedEvent;
 /// The event that is being handled, as those made meanwhile name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
-    event_id: String,
-    correlation_id: String,
-    traceparent: Option<String>,
+    // Most handlers make no events, so nothing is copied out of it before one does.
+    event: RecordedEvent,
 }
 
 tokio::task_local! {
@@ -17,11 +16,8 @@ tokio::task_local! {
 
 impl Cause {
     pub(crate) fn of(event: &RecordedEvent) -> Self {
-        let metadata = event.metadata();
         Self {
-            event_id: metadata.event_id.to_string(),
-            correlation_id: metadata.correlation_id.clone(),
-            traceparent: metadata.traceparent.clone(),
+            event: event.clone(),
         }
     }
 
@@ -34,7 +30,8 @@ impl Cause {
     pub(crate) fn apply(metadata: &mut Metadata) {
         // An error only says that nothing is being handled, and then there is no cause.
         let _ = CAUSE.try_with(|cause| {
-            metadata.causation_id = Some(cause.event_id.clone());
+            let cause = cause.event.metadata();
+            metadata.causation_id = Some(cause.event_id.to_string());
             metadata.correlation_id.clone_from(&cause.correlation_id);
             metadata.traceparent.clone_from(&cause.traceparent);
         });

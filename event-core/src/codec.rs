@@ -21,6 +21,7 @@ use crate::cause::Cause;
 use crate::clock::{Clock, Ids};
 use crate::event::{Event, EventDefinition, is_event_type};
 use crate::metadata::{Metadata, RESERVED_KEYS};
+use crate::trace;
 
 pub(crate) use body::BodySeed;
 
@@ -76,6 +77,7 @@ impl Codec {
         metadata.key = event.key();
         metadata.source = self.source.as_deref().map(str::to_owned);
         Cause::apply(&mut metadata);
+        trace::apply(&mut metadata);
         Ok(NewEvent {
             event_type: Cow::Borrowed(definition.name()),
             realtime: definition.is_realtime(),

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures::FutureExt;
 use tracing::{Instrument, info_span};
@@ -14,10 +15,12 @@ use crate::emit::Emission;
 use crate::event::Declared;
 use crate::failure::{Classifier, ErrorClass, Policy};
 use crate::handler::{Context, Handler, HandlerError};
+use crate::metrics::{self, HandlerMetrics};
 use crate::pattern::Pattern;
 use crate::publisher::{Prepared, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::store::DeadLetterReason;
+use crate::trace;
 
 /// A handler that failed on an event until its attempts were used up, or for good.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +49,16 @@ pub(crate) struct Route {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) policy: Policy,
     pub(crate) classifier: Classifier,
+    /// Resolved at the first call.
+    pub(crate) metrics: OnceLock<HandlerMetrics>,
 }
 
 impl Route {
+    pub(crate) fn metrics(&self, group: &str) -> &HandlerMetrics {
+        self.metrics
+            .get_or_init(|| HandlerMetrics::new(group, &self.name))
+    }
+
     pub(crate) fn takes(&self, event_type: &str) -> bool {
         self.covers.matches(event_type)
             && self
@@ -122,8 +132,7 @@ impl Dispatcher {
         let context = Context {
             handler: Arc::clone(&route.name),
             group: Arc::clone(&self.group),
-            event_id: metadata.event_id,
-            correlation_id: metadata.correlation_id.as_str().into(),
+            event: event.clone(),
             attempt,
             codec: self.codec.clone(),
         };
@@ -132,8 +141,10 @@ impl Dispatcher {
             name = &*route.name,
             event_type = event.event_type(),
             event_id = %metadata.event_id,
+            traceparent = metadata.traceparent.as_deref(),
             attempt,
         );
+        trace::follow(&span, metadata.traceparent.as_deref());
         let work = async {
             // A handler's panic is a failed attempt, and no end of this task.
             let call = AssertUnwindSafe(route.handler.handle(event, &context)).catch_unwind();
@@ -147,7 +158,14 @@ impl Dispatcher {
                 .unwrap_or_else(|panic| Err(HandlerError::Panicked(panic_message(&*panic))))?;
             self.prepare(route, emissions).await
         };
-        Cause::of(event).during(work.instrument(span)).await
+        let begun = Instant::now();
+        let result = Cause::of(event).during(work.instrument(span)).await;
+        let took = begun.elapsed();
+        match &result {
+            Ok(_) => route.metrics(&self.group).succeeded(took),
+            Err(error) => metrics::failed(&self.group, &route.name, error, took),
+        }
+        result
     }
 
     async fn prepare(

@@ -67,8 +67,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Context {
     pub(crate) handler: Arc<str>,
     pub(crate) group: Arc<str>,
-    pub(crate) event_id: Uuid,
-    pub(crate) correlation_id: Arc<str>,
+    pub(crate) event: RecordedEvent,
     pub(crate) attempt: u32,
     pub(crate) codec: Codec,
 }
@@ -86,12 +85,12 @@ impl Context {
 
     /// The id of the event.
     pub fn event_id(&self) -> Uuid {
-        self.event_id
+        self.event.metadata().event_id
     }
 
     /// The correlation id of the event, which everything that is emitted carries on.
     pub fn correlation_id(&self) -> &str {
-        &self.correlation_id
+        &self.event.metadata().correlation_id
     }
 
     /// The number of this attempt, counted from 1.
@@ -104,7 +103,7 @@ impl Context {
         let origin = Origin {
             group: &self.group,
             handler: &self.handler,
-            event_id: self.event_id,
+            event_id: self.event_id(),
         };
         let _station = tracing::debug_span!("codec").entered();
         let mut emits = Emits::of(&self.codec, origin);

@@ -11,9 +11,12 @@
 //! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
 //! - [`Service`]: finds the handlers, checks them and runs them
 //! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
+//! - [`metrics`], [`Health`], [`system`]: what a service tells of itself
 //! - [`testing`]: scenarios, services under test, and the suite that every store must pass
 
 extern crate self as event_core;
+
+pub mod metrics;
 
 mod event;
 mod metadata;
@@ -24,6 +27,7 @@ mod recorded;
 mod cause;
 mod clock;
 pub mod codec;
+mod trace;
 
 pub mod store;
 
@@ -45,6 +49,7 @@ mod publisher;
 mod realtime;
 
 mod service;
+pub mod system;
 
 pub mod testing;
 
@@ -80,8 +85,8 @@ pub use recorded::{
 };
 pub use repository::{At, Executed, Loaded, Repository, RepositoryError};
 pub use service::{
-    BuildError, Dispatched, Handled, Mistake, Service, ServiceBuilder, ServiceError, Warning,
-    shutdown_signal,
+    BuildError, Dispatched, Handled, Health, Mistake, Service, ServiceBuilder, ServiceError,
+    ServiceState, Warning, shutdown_signal,
 };
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
@@ -90,7 +95,7 @@ pub use store::{
     GroupBatch, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open,
     Progress, ReadError, StoreError, Target, Versions, Wanted, WhenBacklogged,
 };
-pub use subscription::{CircuitBreaker, CircuitState, RateLimit};
+pub use subscription::{CircuitBreaker, CircuitState, Owner, PartitionHealth, Pause, RateLimit};
 
 /// What most programs need: `use event_core::prelude::*;`.
 pub mod prelude {

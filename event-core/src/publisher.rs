@@ -9,6 +9,7 @@ use tracing::{Instrument, debug_span};
 use crate::codec::{Codec, CodecError, NewEvent};
 use crate::emit::{Emission, Emit, Emits};
 use crate::event::{Category, EventDefinition, InvalidCategory};
+use crate::metrics::SentMetrics;
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
 use crate::repository::recorded;
@@ -21,6 +22,7 @@ pub struct Publisher {
     backend: Arc<dyn Backend>,
     codec: Codec,
     aggregates: AggregateEvents,
+    metrics: Arc<SentMetrics>,
 }
 
 impl Publisher {
@@ -33,7 +35,12 @@ impl Publisher {
             backend,
             codec,
             aggregates,
+            metrics: Arc::default(),
         }
+    }
+
+    pub(crate) fn metrics(&self) -> &SentMetrics {
+        &self.metrics
     }
 
     /// Publishes an event, or several in their order. Those of one category (or of one aggregate)
@@ -142,6 +149,8 @@ impl Publisher {
             .instrument(span)
             .await?;
         for event in events {
+            let category = event.event_type().split('.').next().unwrap_or_default();
+            self.metrics.sent(category, 1);
             published.push(
                 RecordedEvent::new(
                     event.event_type(),
@@ -158,7 +167,9 @@ impl Publisher {
 
     async fn append(&self, append: Append, published: &mut Published) -> Result<(), PublishError> {
         let span = debug_span!("store", category = %append.target().category());
-        let appended = self.backend.append(&append).instrument(span).await?;
+        let appended = self.backend.append(&append).instrument(span).await;
+        self.metrics.appended(&append, &appended);
+        let appended = appended?;
         for (event, place) in recorded(&append, &appended)
             .into_iter()
             .zip(&appended.events)

@@ -14,6 +14,7 @@ use crate::BoxError;
 use crate::aggregate::{Aggregate, can_be_aggregate};
 use crate::codec::{Codec, CodecError};
 use crate::event::Event;
+use crate::metrics::SentMetrics;
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::store::{Append, AppendError, Appended, EventStore, Expected, ReadError, Versions};
 
@@ -26,6 +27,7 @@ pub struct Repository<A> {
     store: Arc<dyn EventStore>,
     codec: Codec,
     conflict_retries: usize,
+    metrics: SentMetrics,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -77,6 +79,7 @@ impl<A: Aggregate> Repository<A> {
             store,
             codec,
             conflict_retries: DEFAULT_CONFLICT_RETRIES,
+            metrics: SentMetrics::default(),
             aggregate: PhantomData,
         }
     }
@@ -228,7 +231,9 @@ impl<A: Aggregate> Repository<A> {
 
     async fn send(&self, append: &Append) -> Result<Appended, AppendError> {
         let span = debug_span!("store", aggregate = append.aggregate().map(AggregateId::id));
-        self.store.append(append).instrument(span).await
+        let appended = self.store.append(append).instrument(span).await;
+        self.metrics.appended(append, &appended);
+        appended
     }
 
     async fn load_versions(

@@ -2,6 +2,8 @@
 
 mod builder;
 mod graph;
+mod health;
+mod observer;
 mod realtime_runner;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 pub use builder::ServiceBuilder;
 pub use graph::{BuildError, Mistake, Warning};
+pub use health::{Health, ServiceState};
 
 use crate::aggregate::Aggregate;
 use crate::codec::Codec;
@@ -28,6 +31,8 @@ use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
 use crate::store::{Backend, EventStore, ReadError, StoreError};
 use crate::subscription::{IdleError, Outcome, Subscription};
+use health::StateCell;
+use observer::Observer;
 use realtime_runner::RealtimeRunner;
 
 /// How long a handler that is broken off may take to notice.
@@ -87,6 +92,8 @@ struct Inner {
     subscription: Arc<Subscription>,
     realtime: Option<Arc<RealtimeRunner>>,
     shutdown_deadline: Duration,
+    state: StateCell,
+    observer: Arc<Observer>,
 }
 
 impl Service {
@@ -123,6 +130,25 @@ impl Service {
         Repository::with_codec(store, inner.codec.clone())
     }
 
+    /// What it does now, and how far behind it is. Asks the store about every partition of its group;
+    /// a new group has its start fixed by that, as by publishing.
+    ///
+    /// # Errors
+    /// [`ServiceError::Read`] where the store does not answer.
+    pub async fn health(&self) -> Result<Health, ServiceError> {
+        let inner = &self.inner;
+        let subscription = &inner.subscription;
+        Ok(Health {
+            service: inner.name.clone(),
+            group: subscription.group().to_owned(),
+            instance: subscription.instance().to_owned(),
+            state: inner.state.get(),
+            partitions: subscription.health().await?,
+            circuit: subscription.circuit(),
+            handlers: inner.handlers.clone(),
+        })
+    }
+
     /// Publishes events, and returns when they are stored (or sent, for realtime events).
     ///
     /// # Errors
@@ -144,6 +170,14 @@ impl Service {
     /// is, but a handler failed as often as its policy allows.
     pub async fn dispatch(&self, events: impl Emit) -> Result<Dispatched, ServiceError> {
         self.begin().await?;
+        let dispatched = self.dispatch_begun(events).await;
+        if self.inner.state.get() != ServiceState::Running {
+            self.inner.observer.publish_errors().await;
+        }
+        dispatched
+    }
+
+    async fn dispatch_begun(&self, events: impl Emit) -> Result<Dispatched, ServiceError> {
         let emissions = self.inner.publisher.encode(events)?;
         let mut outcomes = Outcomes::new(&self.inner.subscription);
         for emission in &emissions {
@@ -198,15 +232,22 @@ impl Service {
         self.begin().await?;
         let mut handled = Handled::default();
         loop {
-            let mut now = self.inner.subscription.run_until_idle().await?;
-            if let Some(realtime) = &self.inner.realtime {
-                now += realtime.run_until_idle().await?;
+            let now = self.handle_now().await;
+            // Handlers of this service may be there for what has gone wrong, too.
+            let published = self.inner.observer.publish_errors().await;
+            match now? {
+                0 if published == 0 => return Ok(handled),
+                now => handled.entries += now,
             }
-            if now == 0 {
-                return Ok(handled);
-            }
-            handled.entries += now;
         }
+    }
+
+    async fn handle_now(&self) -> Result<usize, ServiceError> {
+        let mut now = self.inner.subscription.run_until_idle().await?;
+        if let Some(realtime) = &self.inner.realtime {
+            now += realtime.run_until_idle().await?;
+        }
+        Ok(now)
     }
 
     /// Handles events as they come, until `shutdown` is ready: then what runs is finished (see
@@ -229,12 +270,14 @@ impl Service {
         &self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ServiceError> {
-        let stopping = CancellationToken::new();
+        let (stopping, breaking) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         {
             let subscription = Arc::clone(&self.inner.subscription);
             let stopping = stopping.clone();
-            tasks.spawn(async move { subscription.run(stopping).await }.in_current_span());
+            let breaking = breaking.clone();
+            tasks
+                .spawn(async move { subscription.run(stopping, breaking).await }.in_current_span());
         }
         if let Some(realtime) = &self.inner.realtime {
             let (realtime, stopping) = (Arc::clone(realtime), stopping.clone());
@@ -246,11 +289,18 @@ impl Service {
                 .in_current_span(),
             );
         }
+        self.inner.state.set(ServiceState::Running);
+        let mut observing = JoinSet::new();
+        {
+            let (observer, stopping) = (Arc::clone(&self.inner.observer), stopping.clone());
+            observing.spawn(async move { observer.run(stopping).await }.in_current_span());
+        }
         info!(handlers = ?self.inner.handlers, "the service runs");
         let ended_early = tokio::select! {
             () = shutdown => None,
             Some(ended) = tasks.join_next() => Some(ended),
         };
+        self.inner.state.set(ServiceState::Stopping);
         stopping.cancel();
         let deadline = self.inner.shutdown_deadline;
         let finished = tokio::time::timeout(deadline, async {
@@ -265,16 +315,30 @@ impl Service {
         .await;
         if finished.is_err() {
             // Broken off at its next await; a handler that blocks its thread has none.
-            let _ = tokio::time::timeout(BREAK_OFF, tasks.shutdown()).await;
+            breaking.cancel();
+            let broken_off = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(BREAK_OFF, broken_off).await.is_err() {
+                tasks.abort_all();
+            }
         }
-        match (ended_early, finished) {
+        let result = match (ended_early, finished) {
             (Some(ended), _) => {
                 Err(end_of(ended).unwrap_or(ServiceError::TaskEnded { reason: None }))
             }
             (None, Err(_)) => Err(ServiceError::ShutdownDeadline { deadline }),
             (None, Ok(Some(error))) => Err(error),
             (None, Ok(None)) => Ok(()),
+        };
+        self.inner.state.set(match &result {
+            Ok(()) => ServiceState::Stopped,
+            Err(_) => ServiceState::Failed,
+        });
+        if let Some(Err(error)) = observing.join_next().await {
+            tracing::error!(%error, "what tells how the service is doing has ended by itself");
         }
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.inner.observer.stopped(error).await;
+        result
     }
 
     /// Before anything is published: realtime handlers listen, and groups that start now have their

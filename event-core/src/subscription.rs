@@ -9,9 +9,11 @@
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
 //! | `gate` | how much may run at once, how fast, and whether at all |
+//! | `health` | what becomes of each partition now |
 //! | `load`, `shared`, `waiting` | what these share |
 
 mod gate;
+mod health;
 mod keeper;
 mod load;
 mod owned;
@@ -33,6 +35,7 @@ use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
+pub use health::{Owner, PartitionHealth, Pause};
 pub(crate) use waiting::Outcome;
 
 use crate::clock::Clock;
@@ -42,6 +45,7 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
 use crate::store::{Backend, Progress, ReadError, StoreError};
+use crate::system::Reports;
 use gate::Gate;
 use load::Load;
 use runner::Runner;
@@ -59,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_limit: usize,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    /// Where errors are published.
+    pub(crate) reports: Option<Arc<Reports>>,
 }
 
 /// The handlers of one category.
@@ -95,7 +101,13 @@ impl Subscription {
             settings.circuit_breaker,
         );
         Self {
-            shared: Arc::new(Shared::new(backend, group, clock, gate)),
+            shared: Arc::new(Shared::new(
+                backend,
+                group,
+                clock,
+                gate,
+                settings.reports.clone(),
+            )),
             settings,
             categories,
             partitions: OnceCell::new(),
@@ -156,17 +168,22 @@ impl Subscription {
         debug_span!("subscription", group = &*self.shared.group)
     }
 
-    /// Handles events until it is stopped. Reconnects without end.
+    /// Handles events until it is stopped, and then finishes what runs unless `breaking` breaks it off.
+    /// Reconnects without end.
     ///
     /// # Errors
     /// The failure that stops the group.
-    pub(crate) async fn run(&self, stopping: CancellationToken) -> Result<(), Arc<HandlerFailure>> {
+    pub(crate) async fn run(
+        &self,
+        stopping: CancellationToken,
+        breaking: CancellationToken,
+    ) -> Result<(), Arc<HandlerFailure>> {
         if self.categories.is_empty() {
             stopping.cancelled().await;
             return Ok(());
         }
         let _engine = self.engine.lock().await;
-        Runner::new(self, stopping)
+        Runner::new(self, stopping, breaking)
             .run()
             .instrument(self.span())
             .await
@@ -187,7 +204,7 @@ impl Subscription {
     ) -> Result<(usize, Option<Outcome>), IdleError> {
         self.begin().await?;
         self.shared.take_failure();
-        let (handled, told) = Runner::new(self, CancellationToken::new())
+        let (handled, told) = Runner::new(self, CancellationToken::new(), CancellationToken::new())
             .run_until_idle(outcome)
             .instrument(self.span())
             .await?;
@@ -218,9 +235,16 @@ impl Subscription {
                     }
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    let is_ours = self.owned().contains_key(&partition);
-                    if !is_ours && self.is_handled(&partition, event.position()).await? {
-                        return Err(IdleError::Passed);
+                    let is_ours = || self.owned().contains_key(&partition);
+                    // Asked once more afterwards: it may have become ours, and handled, meanwhile.
+                    if !is_ours()
+                        && self.is_handled(&partition, event.position()).await?
+                        && !is_ours()
+                    {
+                        return match outcome.try_recv() {
+                            Ok(outcome) => outcome.map_err(IdleError::Failed),
+                            Err(_) => Err(IdleError::Passed),
+                        };
                     }
                 }
             }

@@ -2,7 +2,8 @@
 
 use event_core::codec::{entry, history};
 use event_core::{
-    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Target, encode_message_head,
+    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Partition, Target,
+    encode_message_head,
 };
 use redis::{Cmd, RedisWrite, Value};
 
@@ -12,6 +13,7 @@ use crate::keys::FeedKeys;
 use crate::scripts::{APPEND, append_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
+use crate::{groups, partitions};
 
 const OPERATION: &str = "append";
 const COMMAND: &str = "EVALSHA append.lua";
@@ -24,6 +26,17 @@ const EXISTS: &str = "-2";
 pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, AppendError> {
     let metadata = append.check(&parts.limits)?;
     let category = append.target().category();
+    if !parts.backlogs.is_empty() {
+        let count = partitions::count(parts, category).await?;
+        let partition = append.partition(count)?;
+        let lag = |group: String, partition: Partition| async move {
+            groups::lag(parts, &group, &partition).await
+        };
+        parts
+            .backlogs
+            .admit(&partition, append.events().len(), lag)
+            .await?;
+    }
     loop {
         let settled = parts.keys.settled(category);
         let partition = append.partition(settled.unwrap_or(1))?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_core::{Category, DEFAULT_CAPACITY, Limits};
+use event_core::{Backlogs, Backpressure, Category, DEFAULT_CAPACITY, Limits};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, sleep};
@@ -42,6 +42,7 @@ pub struct RedisStoreBuilder {
     partitions: BTreeMap<Category, u32>,
     checks: Checks,
     publish_on_commit: HashSet<Category>,
+    backlogs: Backlogs,
     realtime_capacity: usize,
 }
 
@@ -79,6 +80,7 @@ impl RedisStoreBuilder {
                 number: true,
             },
             publish_on_commit: HashSet::new(),
+            backlogs: Backlogs::default(),
             realtime_capacity: DEFAULT_CAPACITY,
         }
     }
@@ -168,6 +170,12 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Holds the producers of a category back while a group is too far behind.
+    pub fn backpressure(mut self, rule: Backpressure) -> Self {
+        self.backlogs = self.backlogs.with(rule);
+        self
+    }
+
     /// How many realtime events wait for a subscriber before the newest are dropped and counted;
     /// [`DEFAULT_CAPACITY`] by default.
     pub fn realtime_capacity(mut self, capacity: usize) -> Self {
@@ -186,37 +194,13 @@ impl RedisStoreBuilder {
             });
         }
         let connector = Connector::new(&self.url, self.root_certificate.take())?;
-        let mut connection = self.first_connection(&connector).await?;
-        durability::check_version(&connector, &mut connection).await?;
-        let weaknesses =
-            durability::weaknesses(&connector, &mut connection, self.durability).await?;
-        if !weaknesses.is_empty() {
-            let error = ConnectError::TooWeak {
-                address: connector.address().to_string(),
-                durability: self.durability,
-                weaknesses,
-            };
-            if !self.accepts_weaker {
+        let keys = Keys::new(std::mem::take(&mut self.prefix));
+        let start = Instant::now();
+        while let Err(error) = self.check(&connector, &keys).await {
+            // A server that goes away while it is asked may be back at once.
+            let is_gone = matches!(error, ConnectError::Unreachable { .. });
+            if !is_gone || start.elapsed() >= CONNECT_PATIENCE.min(self.patience) {
                 return Err(error);
-            }
-            tracing::warn!("accepted: {error}");
-        }
-
-        let keys = Keys::new(self.prefix);
-        for (category, wanted) in self.partitions {
-            let found = partitions::record(&mut connection, &keys, &category, wanted)
-                .await
-                .map_err(|error| ConnectError::Refused {
-                    address: connector.address().to_string(),
-                    command: "EVALSHA partitions.lua",
-                    source: boxed(error),
-                })?;
-            if found != wanted {
-                return Err(ConnectError::Partitions {
-                    category,
-                    wanted,
-                    found,
-                });
             }
         }
 
@@ -229,11 +213,44 @@ impl RedisStoreBuilder {
             replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
             checks: self.checks,
             publish_on_commit: self.publish_on_commit,
+            backlogs: self.backlogs,
             publishing: Publishing::default(),
             realtime_capacity: self.realtime_capacity,
             patience: self.patience,
             connector,
         }))
+    }
+
+    /// Looks whether the server can be used.
+    async fn check(&self, connector: &Connector, keys: &Keys) -> Result<(), ConnectError> {
+        let mut connection = self.first_connection(connector).await?;
+        durability::check_version(connector, &mut connection).await?;
+        let weaknesses =
+            durability::weaknesses(connector, &mut connection, self.durability).await?;
+        if !weaknesses.is_empty() {
+            let error = ConnectError::TooWeak {
+                address: connector.address().to_string(),
+                durability: self.durability,
+                weaknesses,
+            };
+            if !self.accepts_weaker {
+                return Err(error);
+            }
+            tracing::warn!("accepted: {error}");
+        }
+        for (category, wanted) in &self.partitions {
+            let found = partitions::record(&mut connection, keys, category, *wanted)
+                .await
+                .map_err(|error| durability::failed(connector, "EVALSHA partitions.lua", error))?;
+            if found != *wanted {
+                return Err(ConnectError::Partitions {
+                    category: category.clone(),
+                    wanted: *wanted,
+                    found,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn first_connection(

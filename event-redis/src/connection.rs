@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use event_core::StoreError;
+use event_core::{StoreError, metrics};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -350,6 +350,9 @@ async fn supervise(shared: Arc<Shared>, connector: Connector, response_timeout: 
             }
         };
         number += 1;
+        if number > 1 {
+            metrics::reconnects(&connector.address.to_string()).increment(1);
+        }
         tracing::debug!(address = %connector.address, number, "connected");
         shared.state.send_replace(State::Up(Live {
             connection: connection.clone(),

@@ -174,11 +174,23 @@ async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Va
     }
 }
 
-fn failed(connector: &Connector, command: &'static str, error: RedisError) -> ConnectError {
-    ConnectError::Refused {
-        address: connector.address().to_string(),
-        command,
-        source: boxed(error),
+/// Why a question about the server was not answered: it refuses, or it has gone meanwhile.
+pub(crate) fn failed(
+    connector: &Connector,
+    command: &'static str,
+    error: RedisError,
+) -> ConnectError {
+    let address = connector.address().to_string();
+    match remedy(&error) {
+        Remedy::Nothing => ConnectError::Refused {
+            address,
+            command,
+            source: boxed(error),
+        },
+        _ => ConnectError::Unreachable {
+            address,
+            source: boxed(error),
+        },
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn read(
         command.write_arg_fmt(count);
         let request = Request::Command(&command);
         let reply = parts.connections.ask(READ, request, None).await?;
-        let read = wire::feed_entries(partition.category(), reply)
+        let read = wire::feed_entries(partition, reply)
             .map_err(|what| UnexpectedReply::form("XRANGE", what).refused(READ))?;
         let is_full = read.len() == count;
         if let Some(last) = read.last() {

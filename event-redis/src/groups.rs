@@ -24,6 +24,8 @@ const OPENING: &str = "open";
 const ACQUIRING: &str = "acquire";
 const RENEWING: &str = "renew";
 const RELEASING: &str = "release";
+const LAGGING: &str = "lag";
+const OWNING: &str = "owner";
 const READING: &str = "group_reader";
 
 /// How many of a group's changes are kept, about. Readers only want to know that there are new ones.
@@ -207,7 +209,7 @@ fn is_other(
     let Some((position, fields)) = wire::first_entry(entries)? else {
         return Ok(false);
     };
-    let found = entry::decode(partition.category(), position, &fields);
+    let found = entry::decode(partition, position, &fields);
     Ok(found.map_or(true, |event| event.metadata().event_id != handled))
 }
 
@@ -230,6 +232,111 @@ pub(crate) async fn release(parts: &Parts, lease: &Lease) -> Result<(), StoreErr
     let command = owned(parts, lease, &RELEASE, 0);
     call(parts, RELEASING, &command, &RELEASE).await?;
     announce(parts, RELEASING, &lease.group, "released").await
+}
+
+/// How many entries of a partition the group has yet to finish.
+pub(crate) async fn lag(
+    parts: &Parts,
+    group: &str,
+    partition: &Partition,
+) -> Result<u64, StoreError> {
+    let keys = parts.keys.of(partition);
+    let mut pipeline = Pipeline::with_capacity(2);
+    // In this order: what is finished meanwhile makes the lag smaller, never negative.
+    pipeline.cmd("XINFO").arg("STREAM").arg(keys.feed());
+    pipeline
+        .cmd("HGET")
+        .arg(keys.group(group).progress)
+        .arg("finished");
+    let [info, finished] = two(parts, LAGGING, &pipeline).await?;
+    let unreadable = |what| UnexpectedReply::form("XINFO STREAM", what).refused(LAGGING);
+    let info = match info {
+        // There is no feed yet, and so nothing to finish.
+        Value::ServerError(error) if error.details().is_some_and(|d| d.contains("no such key")) => {
+            return Ok(0);
+        }
+        Value::ServerError(error) => return Err(refused(LAGGING, error.into())),
+        info => wire::array(info).map_err(unreadable)?,
+    };
+    let field = |name: &str| {
+        let mut pairs = info.chunks_exact(2);
+        let value = pairs.find_map(|pair| (wire::text(&pair[0]).ok()? == name).then_some(&pair[1]));
+        wire::count(value.ok_or("a stream without its counters")?)
+    };
+    match finished {
+        Value::ServerError(error) => Err(refused(LAGGING, error.into())),
+        // A group that begins now passes over what was trimmed away.
+        Value::Nil => field("length").map_err(unreadable),
+        finished => {
+            let finished = number(&finished).map_err(unreadable)?;
+            let added = field("entries-added").map_err(unreadable)?;
+            Ok(added.saturating_sub(finished))
+        }
+    }
+}
+
+/// The instance that owns a partition now.
+pub(crate) async fn owner(
+    parts: &Parts,
+    group: &str,
+    partition: &Partition,
+) -> Result<Option<String>, StoreError> {
+    let keys = parts.keys.of(partition);
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline
+        .cmd("HMGET")
+        .arg(keys.group(group).progress)
+        .arg("owner")
+        .arg("until");
+    pipeline.cmd("TIME");
+    let [owned, time] = two(parts, OWNING, &pipeline).await?;
+    for reply in [&owned, &time] {
+        if let Value::ServerError(error) = reply {
+            return Err(refused(OWNING, error.clone().into()));
+        }
+    }
+    let unreadable = |what| UnexpectedReply::form("HMGET", what).refused(OWNING);
+    match wire::array(owned).map_err(unreadable)?.as_slice() {
+        [Value::Nil, _] | [_, Value::Nil] => Ok(None),
+        [owner, until] => {
+            let owner = wire::text(owner).map_err(unreadable)?;
+            let until = number(until).map_err(unreadable)?;
+            let now = milliseconds(time).map_err(unreadable)?;
+            Ok((!owner.is_empty() && until > now).then(|| owner.to_owned()))
+        }
+        _ => Err(unreadable("another number of fields")),
+    }
+}
+
+/// A number that is kept as a text.
+fn number(value: &Value) -> Result<u64, Unreadable> {
+    wire::text(value)?
+        .parse()
+        .map_err(|_| "a number that is none")
+}
+
+/// The server's time, as it replies to `TIME`.
+fn milliseconds(time: Value) -> Result<u64, Unreadable> {
+    match wire::array(time)?.as_slice() {
+        [seconds, micros] => Ok(number(seconds)? * 1_000 + number(micros)? / 1_000),
+        _ => Err("a time of other parts"),
+    }
+}
+
+/// Asks two things at once.
+async fn two(
+    parts: &Parts,
+    operation: &'static str,
+    pipeline: &Pipeline,
+) -> Result<[Value; 2], StoreError> {
+    let request = Request::Pipeline(pipeline);
+    let reply = parts.connections.ask(operation, request, None).await?;
+    wire::array(reply)
+        .ok()
+        .and_then(|replies| replies.try_into().ok())
+        .ok_or_else(|| {
+            UnexpectedReply::form("a pipeline", "another number of replies").refused(operation)
+        })
 }
 
 /// A call of a script that takes the progress, the instance and the epoch.

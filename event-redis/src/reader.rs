@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_core::{FeedEntry, GroupBatch, Partition, Position, StoreError, Wanted};
+use event_core::{FeedEntry, GroupBatch, Partition, Position, StoreError, Wanted, metrics};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, RedisWrite, Value};
 use tokio::sync::{mpsc, watch};
@@ -300,6 +300,7 @@ impl Task {
             patience: parts.patience,
             changes,
             live: None,
+            is_lost: false,
         };
         let task = tokio::spawn(source.follow(receiver, sender));
         Self {
@@ -318,6 +319,8 @@ struct Source {
     patience: Duration,
     changes: Option<Changes>,
     live: Option<Live>,
+    /// Whether there was one before, which broke.
+    is_lost: bool,
 }
 
 /// The connection on which the server holds back its replies.
@@ -366,7 +369,7 @@ impl Source {
                     }
                 }
                 Err(error) => {
-                    self.live = None;
+                    self.is_lost |= self.live.take().is_some();
                     if remedy(&error) == Remedy::Nothing {
                         return Err(refused(self.operation, error));
                     }
@@ -394,7 +397,13 @@ impl Source {
         let command = self.command(plan);
         let live = match &mut self.live {
             Some(live) => live,
-            none => none.insert(Live::connect(&self.connector).await?),
+            none => {
+                let live = Live::connect(&self.connector).await?;
+                if std::mem::take(&mut self.is_lost) {
+                    metrics::reconnects(&self.connector.address().to_string()).increment(1);
+                }
+                none.insert(live)
+            }
         };
         let reply = {
             let reading = live.connection.send_packed_command(&command);
@@ -460,7 +469,7 @@ impl Source {
             let (key, entries) = wire::stream(stream)?;
             match reads.find(|read| read.keys.feed().as_bytes() == key) {
                 Some(read) => {
-                    let entries = wire::feed_entries(read.partition.category(), entries)?;
+                    let entries = wire::feed_entries(&read.partition, entries)?;
                     let partition = read.partition.clone();
                     news.entries.push((partition, read.after, entries));
                 }

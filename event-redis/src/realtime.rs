@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_core::{
     BoxError, Flush, NewEvent, Pattern, RealtimePublisher, RealtimeSink, RealtimeSubscription,
-    StoreError,
+    StoreError, metrics,
 };
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisWrite, Value};
@@ -289,11 +289,15 @@ impl Listener {
     /// Listens, and connects again where the connection is lost, without end.
     async fn listen(self, state: watch::Sender<Listening>) {
         let mut pauses = pauses();
+        let mut is_lost = false;
         loop {
             let lost = Arc::new(Notify::new());
             match self.connect(Arc::clone(&lost)).await {
                 Ok(mut connection) => {
                     pauses = crate::connection::pauses();
+                    if std::mem::replace(&mut is_lost, true) {
+                        metrics::reconnects(&self.connector.address().to_string()).increment(1);
+                    }
                     state.send_replace(Listening::Yes(connection.clone()));
                     loop {
                         tokio::select! {

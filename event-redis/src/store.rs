@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
-    Acquired, AggregateId, Append, AppendError, Appended, Category, Chosen, Commit, CommitError,
-    Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore, FeedEntry,
-    FeedReader, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member, NewEvent,
-    Partition, Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription, Start,
-    StoreError, Versions,
+    Acquired, AggregateId, Append, AppendError, Appended, Backlogs, Category, Chosen, Commit,
+    CommitError, Committed, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore,
+    FeedEntry, FeedReader, GroupReader, Groups, InspectedDeadLetter, Lease, Limits, Member,
+    NewEvent, Partition, Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription,
+    Start, StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -47,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) replication: Option<Replication>,
     pub(crate) checks: Checks,
     pub(crate) publish_on_commit: HashSet<Category>,
+    pub(crate) backlogs: Backlogs,
     pub(crate) publishing: Publishing,
     pub(crate) realtime_capacity: usize,
     pub(crate) patience: Duration,
@@ -169,6 +170,18 @@ impl Groups for RedisStore {
 
     async fn commit(&self, lease: &Lease, commit: &Commit) -> Result<Committed, CommitError> {
         commit::commit(&self.parts, lease, commit).await
+    }
+
+    async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
+        groups::lag(&self.parts, group, partition).await
+    }
+
+    async fn owner(
+        &self,
+        group: &str,
+        partition: &Partition,
+    ) -> Result<Option<String>, StoreError> {
+        groups::owner(&self.parts, group, partition).await
     }
 
     async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {

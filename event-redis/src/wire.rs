@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use event_core::codec::entry::{self, EntryFields};
-use event_core::{AppendedEvent, Category, FeedEntry, Position, Version};
+use event_core::{AppendedEvent, FeedEntry, Partition, Position, Version};
 use redis::Value;
 
 /// A reply is not what was expected.
@@ -116,14 +116,14 @@ pub(crate) fn stored(
 
 /// The entries of one feed: what XRANGE replies, and XREAD for each stream.
 pub(crate) fn feed_entries(
-    category: &Category,
+    partition: &Partition,
     value: Value,
 ) -> Result<Vec<FeedEntry>, Unreadable> {
     array(value)?
         .into_iter()
         .map(|entry| {
             let (position, fields) = self::entry(entry)?;
-            Ok(match entry::decode(category, position, &fields) {
+            Ok(match entry::decode(partition, position, &fields) {
                 Ok(event) => FeedEntry::Event(event),
                 Err(error) => FeedEntry::Undecodable { position, error },
             })
@@ -185,6 +185,8 @@ fn entry_fields(values: Vec<Value>) -> Result<EntryFields<'static>, Unreadable> 
 
 #[cfg(test)]
 mod tests {
+    use event_core::Category;
+
     use super::*;
 
     fn text(text: &str) -> Value {
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_no_event_stops_nothing() {
-        let category = Category::new("sdlc").unwrap();
+        let partition = Partition::from(Category::new("sdlc").unwrap());
         let entry = |id: &str, fields: &[&str]| {
             let fields = fields.iter().map(|field| text(field)).collect();
             Value::Array(vec![text(id), Value::Array(fields)])
@@ -238,7 +240,7 @@ mod tests {
             entry("2-0", &["payload", "{}"]),
             Value::Array(vec![text("3-0"), Value::Nil]),
         ]);
-        let entries = feed_entries(&category, reply).unwrap();
+        let entries = feed_entries(&partition, reply).unwrap();
         assert_eq!(entries.len(), 3);
         assert!(matches!(&entries[0], FeedEntry::Event(event)
             if event.event_type() == "sdlc.phase.changed"));
@@ -248,8 +250,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_is_none_is_an_error() {
-        let category = Category::new("sdlc").unwrap();
-        assert!(feed_entries(&category, Value::Int(1)).is_err());
+        let partition = Partition::from(Category::new("sdlc").unwrap());
+        assert!(feed_entries(&partition, Value::Int(1)).is_err());
         assert!(stream(Value::Array(vec![Value::Int(1)])).is_err());
         assert!(stream(Value::Nil).is_err());
         assert_eq!(last_position(Value::Nil), Ok(None));

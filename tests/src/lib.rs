@@ -9,3 +9,18 @@
 pub mod redis_server;
 
 pub use redis_server::RedisServer;
+
+/// The programs in the documents must compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/how-to/make-a-handler-idempotent.md")]
+    struct MakeAHandlerIdempotent;
+    #[doc = include_str!("../../docs/how-to/choose-partitions.md")]
+    struct ChoosePartitions;
+    #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
+    struct HandleDeadLetters;
+    #[doc = include_str!("../../docs/how-to/shut-down.md")]
+    struct ShutDown;
+    #[doc = include_str!("../../docs/how-to/tune-for-a-storm.md")]
+    struct TuneForAStorm;
+}

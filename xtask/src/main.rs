@@ -5,10 +5,12 @@
 //! cargo xtask ci                        everything else that must hold before a merge
 //! cargo xtask test-python               a service in Python beside one in Rust
 //! cargo xtask bench [--quick] [--json FILE]
+//! cargo xtask chaos [ARGS]              kills services under load, and looks for what is lost
 //! ```
 
 mod bench;
 mod cargo;
+mod chaos;
 mod ci;
 mod msrv;
 mod package_manager;
@@ -50,6 +52,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Kill, freeze and cut off services under load, and then read from the feeds whether anything is
+    /// missing, doubled or out of order; `cargo xtask chaos --help` shows what can be chosen.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// Arguments of the program: `--seed 7 --kills 50`.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -58,5 +72,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::TestPython => python::run(),
         Command::Ci => ci::run(),
         Command::Bench { quick, json } => bench::run(quick, json),
+        Command::Chaos { arguments } => chaos::run(&arguments),
     }
 }

@@ -15,6 +15,7 @@ use crate::clock::derived_id;
 use crate::codec::{CodecError, NewEvent};
 use crate::event::{Category, is_event_type};
 use crate::metadata::{ForeignMetadata, Metadata};
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, AggregateRef, Position, RecordedEvent};
 
 /// The fields of an entry as they are read.
@@ -87,10 +88,11 @@ pub fn encode_aggregate_head(aggregate: &AggregateId) -> Result<String, CodecErr
 /// # Errors
 /// [`CodecError::Malformed`] where a field is missing, is not UTF-8 or is not the JSON it should be.
 pub fn decode(
-    category: &Category,
+    partition: &Partition,
     position: Position,
     fields: &EntryFields<'_>,
 ) -> Result<RecordedEvent, CodecError> {
+    let category = partition.category();
     let event_type = full_type(category, text("type", fields.event_type.as_deref())?)?;
     let payload = text("payload", fields.payload.as_deref())?;
     serde_json::from_str::<serde::de::IgnoredAny>(payload)
@@ -112,20 +114,20 @@ pub fn decode(
         payload,
         position,
         aggregate,
-        complete(metadata, category, position),
+        complete(metadata, partition, position),
     ))
 }
 
 /// Fills in what a foreign writer left out: the id comes from where the event lies (or from the
 /// writer's own id, where that is no uuid), the time from when the store took it in.
-fn complete(metadata: ForeignMetadata, category: &Category, position: Position) -> Metadata {
+fn complete(metadata: ForeignMetadata, partition: &Partition, position: Position) -> Metadata {
     let written = i64::try_from(position.milliseconds())
         .ok()
         .and_then(DateTime::from_timestamp_millis)
         .unwrap_or_default();
     metadata.complete(written, |given| match given {
-        Some(id) => derived_id(&[category.as_str(), id]),
-        None => derived_id(&[&format!("events:{category}"), &position.to_string()]),
+        Some(id) => derived_id(&[partition.category().as_str(), id]),
+        None => derived_id(&[&format!("events:{partition}"), &position.to_string()]),
     })
 }
 
@@ -171,7 +173,7 @@ mod tests {
             }
         }
         decode(
-            &Category::new("sdlc").unwrap(),
+            &Category::new("sdlc").unwrap().into(),
             Position::new(1_500, 2),
             &entry,
         )
@@ -185,6 +187,21 @@ mod tests {
         assert_eq!(event.metadata().event_id.get_version_num(), 5);
         let again = read(&[("type", "sdlc.phase.changed"), ("payload", "{}")]).unwrap();
         assert_eq!(event, again);
+    }
+
+    #[test]
+    fn entries_of_two_partitions_have_two_ids() {
+        let entry = EntryFields {
+            event_type: Some(Cow::Borrowed(b"phase.changed")),
+            payload: Some(Cow::Borrowed(b"{}")),
+            ..EntryFields::default()
+        };
+        let id = |number| {
+            let partition = Partition::new(Category::new("sdlc").unwrap(), number);
+            let event = decode(&partition, Position::new(1_500, 2), &entry).unwrap();
+            event.metadata().event_id
+        };
+        assert_ne!(id(0), id(1));
     }
 
     #[test]

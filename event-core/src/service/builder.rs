@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::graph::{BuildError, Graph, Mistake, Warning};
+use super::health::StateCell;
+use super::observer::Observer;
 use super::realtime_runner::RealtimeRunner;
 use super::{Inner, Service};
 use crate::aggregate::Aggregate;
@@ -20,6 +22,7 @@ use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
 use crate::store::{Backend, EventStore, MemoryStore};
 use crate::subscription::{CategoryHandlers, CircuitBreaker, RateLimit, Settings, Subscription};
+use crate::system::{self, Origin, Reports};
 
 /// Puts a [`Service`] together. [`build`](ServiceBuilder::build) reports everything that is wrong at
 /// once.
@@ -44,6 +47,7 @@ pub struct ServiceBuilder {
     rate_limit: Option<RateLimit>,
     circuit_breaker: Option<CircuitBreaker>,
     shutdown_deadline: Duration,
+    system_events: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -86,6 +90,7 @@ impl ServiceBuilder {
             rate_limit: None,
             circuit_breaker: None,
             shutdown_deadline: Duration::from_secs(30),
+            system_events: false,
             mistakes: Vec::new(),
         }
     }
@@ -230,6 +235,13 @@ impl ServiceBuilder {
         self
     }
 
+    /// Publishes [events of the service itself](crate::system): that it has started or stopped, that
+    /// it reads less than it should, that an event is a dead letter now. Off by default.
+    pub fn system_events(mut self) -> Self {
+        self.system_events = true;
+        self
+    }
+
     /// Checks everything and makes the service. Connects to nothing yet. What may be meant, but looks
     /// as if it were not, is logged, and is among the [warnings](Service::warnings).
     ///
@@ -266,6 +278,11 @@ impl ServiceBuilder {
         self.dependencies.insert(self.clock.clone());
         self.dependencies.insert(publisher.clone());
 
+        if self.system_events
+            && let Some(elsewhere) = &mut self.published_elsewhere
+        {
+            elsewhere.extend(system::types());
+        }
         let graph = Graph {
             definitions: &definitions,
             dependencies: &self.dependencies,
@@ -293,6 +310,7 @@ impl ServiceBuilder {
                             .copied()
                             .unwrap_or_else(|| definition.policy.or(self.policy)),
                         classifier: definition.classifier,
+                        metrics: OnceLock::new(),
                     },
                 ));
             }
@@ -346,6 +364,7 @@ impl ServiceBuilder {
                     handler: Arc::clone(&route.handler),
                     policy: route.policy,
                     classifier: route.classifier,
+                    metrics: OnceLock::new(),
                 });
             }
         }
@@ -359,7 +378,15 @@ impl ServiceBuilder {
         let instance = self
             .instance
             .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
-        let subscription = Subscription::new(
+        let origin = Origin {
+            service: self.name.clone(),
+            group: group.to_string(),
+            instance: instance.clone(),
+        };
+        let reports = self
+            .system_events
+            .then(|| Arc::new(Reports::new(origin.clone())));
+        let subscription = Arc::new(Subscription::new(
             Arc::clone(&backend),
             Arc::clone(&group),
             self.clock.clone(),
@@ -370,30 +397,41 @@ impl ServiceBuilder {
                 dead_letter_limit: self.dead_letter_limit,
                 rate_limit: self.rate_limit,
                 circuit_breaker: self.circuit_breaker,
+                reports: reports.clone(),
             },
             categories,
-        );
+        ));
         let realtime = (!realtime.is_empty()).then(|| {
             Arc::new(RealtimeRunner::new(
                 Arc::clone(&backend),
                 dispatcher(realtime),
             ))
         });
+        let handlers: Vec<String> = definitions
+            .into_iter()
+            .map(|handler| handler.name)
+            .collect();
+        let observer = Observer::new(
+            Arc::clone(&subscription),
+            publisher.clone(),
+            origin,
+            handlers.clone(),
+            reports,
+        );
         Ok(Service {
             inner: Arc::new(Inner {
                 name: self.name,
-                handlers: definitions
-                    .into_iter()
-                    .map(|handler| handler.name)
-                    .collect(),
+                handlers,
                 warnings,
                 backend,
                 codec: codec.clone(),
                 publisher: publisher.clone(),
                 aggregates: self.aggregates,
-                subscription: Arc::new(subscription),
+                subscription,
                 realtime,
                 shutdown_deadline: self.shutdown_deadline,
+                state: StateCell::default(),
+                observer: Arc::new(observer),
             }),
         })
     }

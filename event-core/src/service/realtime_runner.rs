@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::dispatcher::{Dispatcher, HandlerFailure, Route};
 use crate::failure::ErrorClass;
+use crate::metrics;
 use crate::pattern::Pattern;
 use crate::realtime::{RealtimeItem, RealtimeSubscription};
 use crate::recorded::RecordedEvent;
@@ -87,6 +88,7 @@ impl RealtimeRunner {
         &self,
         event: &RecordedEvent,
     ) -> Result<Vec<RecordedEvent>, Arc<HandlerFailure>> {
+        metrics::received_realtime(&self.dispatcher.group, event.event_type());
         let mut sent = Vec::new();
         for route in &self.dispatcher.routes {
             if route.takes(event.event_type()) {
@@ -141,6 +143,7 @@ impl RealtimeRunner {
                     }));
                 }
             };
+            route.metrics(&self.dispatcher.group).retries.increment(1);
             tokio::time::sleep(delay).await;
             attempt = attempt.saturating_add(1);
         }

@@ -53,12 +53,19 @@ struct Measured {
 }
 
 impl Backlogs {
-    /// Holds producers back by this rule, too.
-    pub fn add(&mut self, rule: Backpressure) {
-        self.rules
-            .entry(rule.category.clone())
-            .or_default()
-            .push(rule);
+    /// The same rules and this one.
+    pub fn with(&self, rule: Backpressure) -> Self {
+        let mut rules = self.rules.clone();
+        rules.entry(rule.category.clone()).or_default().push(rule);
+        Self {
+            rules,
+            measured: Mutex::default(),
+        }
+    }
+
+    /// Whether nobody is ever held back.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     fn measured(&self) -> MutexGuard<'_, HashMap<(String, Partition), Measured>> {
@@ -74,10 +81,10 @@ impl Backlogs {
         &self,
         partition: &Partition,
         count: usize,
-        lag: impl Fn(String, Partition) -> F,
+        lag: impl Fn(String, Partition) -> F + Send + Sync,
     ) -> Result<(), AppendError>
     where
-        F: Future<Output = Result<u64, StoreError>>,
+        F: Future<Output = Result<u64, StoreError>> + Send,
     {
         let Some(rules) = self.rules.get(partition.category()) else {
             return Ok(());
@@ -118,10 +125,10 @@ impl Backlogs {
         &self,
         rule: &Backpressure,
         partition: &Partition,
-        measure: &impl Fn(String, Partition) -> F,
+        measure: &(impl Fn(String, Partition) -> F + Sync),
     ) -> Result<u64, StoreError>
     where
-        F: Future<Output = Result<u64, StoreError>>,
+        F: Future<Output = Result<u64, StoreError>> + Send,
     {
         let key = (rule.group.clone(), partition.clone());
         let known = self.measured().get(&key).copied();

@@ -86,6 +86,20 @@ pub trait Groups: Send + Sync + 'static {
     /// known.
     async fn commit(&self, lease: &Lease, commit: &Commit) -> Result<Committed, CommitError>;
 
+    /// How many entries of a partition the group has yet to finish: those that it has not reached, and
+    /// those that are open. A group that is not known yet has all of them before it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError>;
+
+    /// The instance that owns a partition now; `None` where nobody does.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn owner(&self, group: &str, partition: &Partition)
+    -> Result<Option<String>, StoreError>;
+
     /// Reads partitions for a group.
     ///
     /// # Errors
@@ -198,7 +212,7 @@ pub struct Commit {
     pub number: u64,
     /// How far it has come.
     pub progress: Progress,
-    /// How many entries were finished since the last commit.
+    /// How many entries this progress has as finished, and the last commit had not.
     pub finished: u64,
     /// What handlers emitted: for each run of a handler its events, by where they go. Stored
     /// whatever the version of an aggregate is.

@@ -25,8 +25,8 @@ use crate::realtime::{
 };
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Direction, EventStore, FeedEntry, FeedReader,
-    Limits, ReadError, StoreError, Target, Versions,
+    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, EventStore,
+    FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
 
@@ -41,6 +41,7 @@ pub struct MemoryStore {
     limits: Limits,
     clock: Clock,
     publish_on_commit: HashSet<Category>,
+    backlogs: Arc<Backlogs>,
 }
 
 struct Content {
@@ -152,6 +153,12 @@ impl MemoryStore {
         self
     }
 
+    /// Holds the producers of a category back while a group is too far behind.
+    pub fn backpressure(mut self, rule: Backpressure) -> Self {
+        self.backlogs = Arc::new(self.backlogs.with(rule));
+        self
+    }
+
     /// Adds an entry to a feed as a program of another kind would: any fields, unchecked.
     pub fn append_foreign(&self, category: &Category, fields: &[(&str, &str)]) -> Position {
         let mut entry = EntryFields::default();
@@ -238,7 +245,7 @@ impl Feed {
         }
     }
 
-    fn read(&self, category: &Category, after: Position, limit: usize) -> Vec<FeedEntry> {
+    fn read(&self, partition: &Partition, after: Position, limit: usize) -> Vec<FeedEntry> {
         let start = self
             .entries
             .partition_point(|(position, _)| *position <= after);
@@ -246,7 +253,7 @@ impl Feed {
             .iter()
             .take(limit)
             .map(
-                |(position, fields)| match entry::decode(category, *position, fields) {
+                |(position, fields)| match entry::decode(partition, *position, fields) {
                     Ok(event) => FeedEntry::Event(event),
                     Err(error) => FeedEntry::Undecodable {
                         position: *position,
@@ -437,6 +444,15 @@ impl MemoryStore {
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         let prepared = Prepared::new(append, &self.limits)?;
+        if !self.backlogs.is_empty() {
+            let partition = self.content().partition_of(append)?;
+            let lag = |group: String, partition: Partition| async move {
+                Groups::lag(self, &group, &partition).await
+            };
+            self.backlogs
+                .admit(&partition, append.events().len(), lag)
+                .await?;
+        }
         // Everything that can fail has been tried before the first write below.
         let mut content = self.content();
         let partition = content.partition_of(append)?;
@@ -486,9 +502,10 @@ impl EventStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         let content = self.content();
-        Ok(content.feeds.get(partition).map_or_else(Vec::new, |feed| {
-            feed.read(partition.category(), after, limit)
-        }))
+        Ok(content
+            .feeds
+            .get(partition)
+            .map_or_else(Vec::new, |feed| feed.read(partition, after, limit)))
     }
 
     async fn follow(

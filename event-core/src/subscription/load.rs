@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::metrics::PartitionMetrics;
 use crate::store::Progress;
 
 /// Entries of a partition that may be read and not yet behind the checkpoint.
@@ -27,10 +28,15 @@ pub(super) struct Load {
     dead_letters: AtomicUsize,
     dead_letter_limit: usize,
     progress: Mutex<Progress>,
+    pub(super) metrics: PartitionMetrics,
 }
 
 impl Load {
-    pub(super) fn new(progress: Progress, dead_letter_limit: usize) -> Self {
+    pub(super) fn new(
+        progress: Progress,
+        dead_letter_limit: usize,
+        metrics: PartitionMetrics,
+    ) -> Self {
         Self {
             in_window: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -38,6 +44,7 @@ impl Load {
             dead_letters: AtomicUsize::new(0),
             dead_letter_limit,
             progress: Mutex::new(progress),
+            metrics,
         }
     }
 
@@ -59,6 +66,11 @@ impl Load {
             || (bytes_before > BYTES && bytes_before.saturating_sub(bytes) <= BYTES)
     }
 
+    /// How many entries are read and not yet behind the checkpoint.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_window.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.in_window.load(Ordering::Acquire) == 0
     }
@@ -76,6 +88,13 @@ impl Load {
 
     pub(super) fn set_dead_letters(&self, count: usize) {
         self.dead_letters.store(count, Ordering::Release);
+        self.metrics.dead_letters.set(count as f64);
+    }
+
+    /// Tells nothing more of the partition, which is not owned any more.
+    pub(super) fn fall_silent(&self) {
+        self.metrics.dead_letters.set(0.0);
+        self.metrics.lag.set(0.0);
     }
 
     pub(super) fn dead_letters(&self) -> usize {

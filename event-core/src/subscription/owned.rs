@@ -34,6 +34,7 @@ use crate::store::{
     Append, Commit, CommitError, Committed, DeadLetter, DeadLetterId, DeadLetterReason, FeedEntry,
     Lease, Progress, StoreError,
 };
+use crate::trace;
 
 /// How long progress alone, without anything emitted, may wait for its commit.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
@@ -132,11 +133,15 @@ pub(super) struct Owned {
     parked: Parked,
     gathered: Gathered,
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
+    /// How many entries were let in since they were counted last, and are for a handler.
+    taken: u64,
     /// The number of the next commit.
     commit_number: u64,
     last_commit: Option<Instant>,
     must_load: bool,
     stopping: CancellationToken,
+    /// Breaks off what still runs.
+    breaking: CancellationToken,
     failure: Option<Arc<HandlerFailure>>,
 }
 
@@ -148,6 +153,7 @@ impl Owned {
         progress: &Progress,
         load: Arc<Load>,
         stopping: CancellationToken,
+        breaking: CancellationToken,
     ) -> Self {
         let names = dispatcher
             .routes
@@ -170,10 +176,12 @@ impl Owned {
             parked: Parked::default(),
             gathered: Gathered::default(),
             talk: None,
+            taken: 0,
             commit_number: 1,
             last_commit: None,
             must_load: false,
             stopping,
+            breaking,
             failure: None,
         }
     }
@@ -189,7 +197,7 @@ impl Owned {
         if !self.restore(open).await {
             return End::Stopped;
         }
-        let stopping = self.stopping.clone();
+        let (stopping, breaking) = (self.stopping.clone(), self.breaking.clone());
         let mut is_stopping = false;
         loop {
             self.proceed();
@@ -204,6 +212,11 @@ impl Owned {
             let commit_at = self.commit_at();
             tokio::select! {
                 biased;
+                () = breaking.cancelled() => {
+                    // Handlers end at their next await, before anybody else is told of the stop.
+                    self.units.shutdown().await;
+                    return End::Stopped;
+                }
                 talk = poll_fn(|context| match &mut self.talk {
                     Some(talk) => talk.as_mut().poll(context),
                     None => Poll::Pending,
@@ -288,6 +301,8 @@ impl Owned {
             self.admit(entry, Vec::new());
             self.proceed();
         }
+        let taken = std::mem::take(&mut self.taken);
+        self.load.metrics.consumed.increment(taken);
     }
 
     /// Lets an entry into the window, and its lane.
@@ -296,19 +311,19 @@ impl Owned {
         match entry {
             FeedEntry::Event(event) => {
                 let routes = self.routes_of(event.event_type());
-                let is_taken = !routes.is_empty();
+                if routes.is_empty() {
+                    self.window.pass(position, Some(event.metadata().event_id));
+                    self.gathered.finished += 1;
+                    self.leave_behind(event.payload().len());
+                    return;
+                }
                 let mut work = Work::new(position, Some(event), routes, Arc::clone(&self.names));
                 work.done = done;
                 let lane = work.lane;
-                work.is_running = is_taken;
-                work.is_finished = !is_taken;
+                work.is_running = true;
                 let number = self.window.push(work);
-                if is_taken {
-                    self.enter_lane(lane, number);
-                } else {
-                    self.gathered.finished += 1;
-                    self.leave_behind();
-                }
+                self.taken += 1;
+                self.enter_lane(lane, number);
             }
             FeedEntry::Undecodable { error, .. } => {
                 tracing::error!(
@@ -558,10 +573,7 @@ impl Owned {
                     work.through(route);
                 }
                 work.done.push(route);
-                if waiting {
-                    let sent = sent.events.into_iter().map(|published| published.event);
-                    work.emitted.extend(sent);
-                }
+                let event_id = work.event_id();
                 if round == Round::First {
                     work.permit = Some(permit);
                 }
@@ -570,6 +582,10 @@ impl Owned {
                     self.gathered.runs.push((number, route));
                     self.gathered.emitted.push(appends);
                     self.gathered.waiting.push(number);
+                }
+                if waiting && let Some(event_id) = event_id {
+                    let sent = sent.events.into_iter().map(|published| published.event);
+                    self.shared.waiting.note_emitted(event_id, sent);
                 }
             }
             Err(error) => {
@@ -622,6 +638,7 @@ impl Owned {
             let delay = retrying.delays.next();
             let delay = delay.unwrap_or(route.policy.retry.max_delay).max(at_least);
             let again = Round::Again(attempts + 1);
+            route.metrics(&self.lease.group).retries.increment(1);
             self.call_later(number, route_number, event, again, delay);
             return;
         }
@@ -661,6 +678,9 @@ impl Owned {
     /// Stops the group, with the event still to be handled.
     fn stop_group(&mut self, number: Number, failure: Arc<HandlerFailure>) {
         tracing::error!(%failure, "the group stops");
+        if let Some(reports) = &self.shared.reports {
+            reports.group_stopped(&self.lease.partition, &failure);
+        }
         self.shared
             .waiting
             .tell(failure.event_id, Err(Arc::clone(&failure)));
@@ -789,7 +809,7 @@ impl Owned {
         let Some(work) = self.work(number) else {
             return;
         };
-        if work.is_finished || !work.is_settled() {
+        if !work.is_settled() {
             return;
         }
         if let Some(redriven) = &mut work.redriven
@@ -815,14 +835,14 @@ impl Owned {
         let Some(work) = self.work(number) else {
             return;
         };
-        work.is_finished = true;
+        let is_new = work.count();
         let lane = work.lane;
         if !shared.waiting.is_empty()
             && let Some(event_id) = work.event_id()
         {
             let outcome = match work.failure.take() {
                 Some(failure) => Err(failure),
-                None => Ok(std::mem::take(&mut work.emitted)),
+                None => Ok(()),
             };
             shared.waiting.tell(event_id, outcome);
         }
@@ -830,16 +850,16 @@ impl Owned {
             self.drop_redriven(number);
         } else {
             self.leave_lane(lane);
-            self.gathered.finished += 1;
-            self.leave_behind();
+            self.gathered.finished += u64::from(is_new);
+            let bytes = self.window.leave(number);
+            self.leave_behind(bytes);
         }
     }
 
-    /// Moves the window along.
-    fn leave_behind(&mut self) {
+    /// Notes that an entry of so many bytes is out of the window.
+    fn leave_behind(&mut self, bytes: usize) {
         self.gathered.is_moved = true;
-        let (left, bytes) = self.window.advance();
-        if left > 0 && self.load.remove(left, bytes) {
+        if self.load.remove(1, bytes) {
             self.shared.room.notify_one();
         }
     }
@@ -908,7 +928,7 @@ impl Owned {
                     }
                     Ok(Some(inspected)) => {
                         let fields = EntryFields::of(inspected.raw);
-                        let event = entry::decode(lease.partition.category(), id.position, &fields)
+                        let event = entry::decode(&lease.partition, id.position, &fields)
                             .map(Some)
                             .map_err(HandlerError::Unreadable);
                         return Unit::Fetched { number, event };
@@ -1018,6 +1038,7 @@ impl Owned {
             return;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.finished += self.window.count_settled();
         let commit = Commit {
             number: self.commit_number,
             progress: self.window.progress(),
@@ -1031,6 +1052,7 @@ impl Owned {
         let shared = Arc::clone(&self.shared);
         let lease = self.lease.clone();
         let span = debug_span!("store", partition = %lease.partition, commit = commit.number);
+        trace::link(&span, commit.traceparents());
         self.talk = Some(Box::pin(
             async move {
                 let mut pauses = pauses();
@@ -1071,6 +1093,7 @@ impl Owned {
             Talk::Committed(gathered, commit, Ok(committed)) => {
                 self.commit_number += 1;
                 self.load.set_progress(&commit.progress);
+                self.tell(&gathered, &commit);
                 self.note_emitted(&gathered, &commit, &committed);
                 for id in &gathered.resolved {
                     self.parked.remove(id);
@@ -1095,6 +1118,20 @@ impl Owned {
             }
         }
         true
+    }
+
+    /// Tells what a commit has stored.
+    fn tell(&self, gathered: &Gathered, commit: &Commit) {
+        let metrics = &self.load.metrics;
+        metrics.commits.increment(1);
+        metrics.parked.increment(gathered.parked.len() as u64);
+        let sent = self.dispatcher.publisher.metrics();
+        sent.emitted(commit.emitted.iter().flatten());
+        if let Some(reports) = &self.shared.reports {
+            for letter in &gathered.parked {
+                reports.dead_letter(&self.lease.partition, letter);
+            }
+        }
     }
 
     fn count_dead_letters(&mut self, count: usize) {
@@ -1124,13 +1161,10 @@ impl Owned {
             .zip(&commit.emitted)
             .zip(&committed.emitted)
         {
-            if let Some(work) = self.work(*number)
-                && let Some(event_id) = work.event_id()
-                && shared.waiting.waits_for(event_id)
-            {
-                for (append, appended) in appends.iter().zip(places) {
-                    work.emitted.extend(recorded(append, appended));
-                }
+            if let Some(event_id) = self.work(*number).and_then(|work| work.event_id()) {
+                let stored = appends.iter().zip(places);
+                let stored = stored.flat_map(|(append, appended)| recorded(append, appended));
+                shared.waiting.note_emitted(event_id, stored);
             }
         }
     }
@@ -1183,6 +1217,10 @@ impl Owned {
             if let Some(work) = self.work(number) {
                 work.uncommitted = work.uncommitted.saturating_sub(1);
                 work.done.retain(|done| *done != route);
+                // It is not settled any more.
+                if number < REDRIVEN && std::mem::replace(&mut work.is_counted, false) {
+                    self.gathered.finished -= 1;
+                }
             }
             self.failed(number, route, HandlerError::Publish(Box::new(error)));
             self.settle(number);
@@ -1206,6 +1244,14 @@ impl Owned {
         if let Some(at) = (self.gathered.waiting.iter()).position(|waiting| *waiting == number) {
             self.gathered.waiting.swap_remove(at);
         }
+    }
+}
+
+impl Commit {
+    /// The trace contexts of what is emitted.
+    fn traceparents(&self) -> impl Iterator<Item = Option<&str>> {
+        let emitted = self.emitted.iter().flatten().flat_map(Append::events);
+        emitted.map(|event| event.metadata().traceparent.as_deref())
     }
 }
 

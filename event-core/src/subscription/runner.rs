@@ -20,6 +20,7 @@ use super::shared::pauses;
 use super::waiting::Outcome;
 use super::{IdleError, LOOK_EVERY, Subscription};
 use crate::dispatcher::HandlerFailure;
+use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
@@ -52,6 +53,7 @@ struct Handle {
 pub(super) struct Runner<'a> {
     subscription: &'a Subscription,
     stopping: CancellationToken,
+    breaking: CancellationToken,
     owned: BTreeMap<Partition, Handle>,
     tasks: JoinSet<(Partition, u64, End)>,
     /// How many entries were read.
@@ -59,10 +61,15 @@ pub(super) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(subscription: &'a Subscription, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        subscription: &'a Subscription,
+        stopping: CancellationToken,
+        breaking: CancellationToken,
+    ) -> Self {
         Self {
             subscription,
             stopping,
+            breaking,
             owned: BTreeMap::new(),
             tasks: JoinSet::new(),
             read: 0,
@@ -188,6 +195,7 @@ impl<'a> Runner<'a> {
                 tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
                 // What its handlers still do could not be committed any more.
                 handle.task.abort();
+                self.lost(&lease.partition);
                 self.forget(&lease.partition.clone());
             }
         }
@@ -220,7 +228,9 @@ impl<'a> Runner<'a> {
         let load = Arc::new(Load::new(
             progress.clone(),
             subscription.settings.dead_letter_limit,
+            PartitionMetrics::new(&lease.group, &partition),
         ));
+        load.metrics.acquired.increment(1);
         // A stop reaches every partition at once.
         let stopping = self.stopping.child_token();
         let changed = Arc::new(Notify::new());
@@ -232,6 +242,7 @@ impl<'a> Runner<'a> {
             &progress,
             Arc::clone(&load),
             stopping.clone(),
+            self.breaking.clone(),
         );
         let after = progress.reached;
         let shared = Arc::clone(&subscription.shared);
@@ -264,11 +275,23 @@ impl<'a> Runner<'a> {
         );
     }
 
+    /// Tells that a lease is lost.
+    fn lost(&self, partition: &Partition) {
+        if let Some(handle) = self.owned.get(partition) {
+            handle.load.metrics.lost.increment(1);
+        }
+        if let Some(reports) = &self.subscription.shared.reports {
+            reports.partition_lost(partition);
+        }
+    }
+
     /// Gives a partition up whose lease is lost. Its task ends by itself, and commits nothing.
     fn forget(&mut self, partition: &Partition) {
         if let Some(handle) = self.owned.remove(partition) {
             handle.stopping.cancel();
-            self.subscription.owned().remove(partition);
+            let mut owned = self.subscription.owned();
+            owned.remove(partition);
+            handle.load.fall_silent();
         }
     }
 
@@ -277,6 +300,8 @@ impl<'a> Runner<'a> {
         &mut self,
         ended: Result<(Id, (Partition, u64, End)), JoinError>,
     ) -> Option<Arc<HandlerFailure>> {
+        let is_lost = matches!(&ended, Ok((_, (_, _, End::Lost))));
+        let is_released = ended.is_ok() && !is_lost;
         let (id, failure) = match ended {
             Ok((id, (_, _, End::Failed(failure)))) => (id, Some(failure)),
             Ok((id, _)) => (id, None),
@@ -292,6 +317,11 @@ impl<'a> Runner<'a> {
             .find(|(_, handle)| handle.task.id() == id)
             .map(|(partition, _)| partition.clone());
         if let Some(partition) = partition {
+            if is_lost {
+                self.lost(&partition);
+            } else if is_released && let Some(handle) = self.owned.get(&partition) {
+                handle.load.metrics.released.increment(1);
+            }
             self.forget(&partition);
         }
         failure

@@ -12,6 +12,7 @@ use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::dispatcher::HandlerFailure;
 use crate::store::Backend;
+use crate::system::Reports;
 
 /// What all partitions of a subscription share.
 pub(super) struct Shared {
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) group: Arc<str>,
     pub(super) clock: Clock,
     pub(super) gate: Gate,
+    /// Where errors are published.
+    pub(super) reports: Option<Arc<Reports>>,
     pub(super) waiting: Waiting,
     /// Told when a partition has room again, or nothing more to do.
     pub(super) room: Notify,
@@ -32,12 +35,14 @@ impl Shared {
         group: Arc<str>,
         clock: Clock,
         gate: Gate,
+        reports: Option<Arc<Reports>>,
     ) -> Self {
         Self {
             backend,
             group,
             clock,
             gate,
+            reports,
             waiting: Waiting::default(),
             room: Notify::new(),
             failure: Mutex::default(),

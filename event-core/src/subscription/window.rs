@@ -1,6 +1,9 @@
-//! The window: the entries of a partition that are read and not yet behind the checkpoint, in order.
+//! The window: the entries of a partition that are read and not finished, in order.
+//!
+//! What is finished leaves it at once, wherever it lies: so an entry that takes long holds back
+//! nothing but the checkpoint.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -21,124 +24,122 @@ pub(super) trait Settling {
     fn bytes(&self) -> usize;
     /// Whether all its handlers are through, what they emitted being part of the next commit.
     fn is_settled(&self) -> bool;
-    /// Whether it is settled, and all of it is stored.
-    fn is_finished(&self) -> bool;
     /// The handlers that are through, where not all are.
     fn done(&self) -> Vec<Arc<str>>;
+    /// Counts it as finished; `false` where it was counted before.
+    fn count(&mut self) -> bool;
 }
 
 /// Entries in the order of their partition.
 pub(super) struct Window<T> {
-    entries: VecDeque<T>,
-    /// The number of the first of them.
-    first: Number,
-    /// Everything up to here is finished.
-    checkpoint: Position,
-    event_id: Option<Uuid>,
-    /// At least everything up to here has been looked at, and what is not in the window is finished.
-    reached: Position,
+    entries: BTreeMap<Number, T>,
+    /// The number of the next one.
+    next: Number,
+    /// Everything up to here is finished, and the id of the event there.
+    checkpoint: (Position, Option<Uuid>),
+    /// Everything up to here has been looked at, and what is not in the window is finished; and the id
+    /// of the event there.
+    reached: (Position, Option<Uuid>),
 }
 
 impl<T: Settling> Window<T> {
     /// A window that goes on from what is stored; what is open there must be pushed first.
     pub(super) fn new(progress: &Progress) -> Self {
         Self {
-            entries: VecDeque::new(),
-            first: 0,
-            checkpoint: progress.checkpoint,
-            event_id: progress.event_id,
-            reached: progress.reached,
+            entries: BTreeMap::new(),
+            next: 0,
+            checkpoint: (progress.checkpoint, progress.event_id),
+            reached: (progress.reached, None),
         }
     }
 
     pub(super) fn push(&mut self, entry: T) -> Number {
-        self.entries.push_back(entry);
-        self.first + self.entries.len() as Number - 1
+        let number = self.next;
+        self.next += 1;
+        self.entries.insert(number, entry);
+        number
     }
 
     pub(super) fn get_mut(&mut self, number: Number) -> Option<&mut T> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.entries.get_mut(index)
+        self.entries.get_mut(&number)
     }
 
-    /// Leaves behind what is finished; gives how many entries that were, and their bytes.
-    pub(super) fn advance(&mut self) -> (usize, usize) {
-        let (mut left, mut bytes) = (0, 0);
-        while let Some(entry) = self.entries.front()
-            && entry.is_finished()
-        {
-            self.checkpoint = entry.position();
-            self.event_id = entry.event_id();
-            self.reached = self.reached.max(self.checkpoint);
-            bytes += entry.bytes();
-            left += 1;
-            self.entries.pop_front();
-            self.first += 1;
+    /// Leaves behind an entry that is finished; gives its bytes.
+    pub(super) fn leave(&mut self, number: Number) -> usize {
+        let is_first = self.entries.first_key_value().map(|(first, _)| *first) == Some(number);
+        let Some(entry) = self.entries.remove(&number) else {
+            return 0;
+        };
+        let place = (entry.position(), entry.event_id());
+        if is_first {
+            self.checkpoint = place;
         }
-        // Where nothing is open, what had been finished before is behind the checkpoint, too.
-        if self.entries.is_empty() && self.checkpoint < self.reached {
+        self.reach(place);
+        entry.bytes()
+    }
+
+    /// Leaves behind an entry for which there is nothing to do.
+    pub(super) fn pass(&mut self, position: Position, event_id: Option<Uuid>) {
+        self.reach((position, event_id));
+    }
+
+    fn reach(&mut self, place: (Position, Option<Uuid>)) {
+        if place.0 > self.reached.0 {
+            self.reached = place;
+        }
+        let reached = self.reached.0;
+        // Where nothing is open before it, the checkpoint is where everything is finished.
+        let is_free = self
+            .entries
+            .first_key_value()
+            .is_none_or(|(_, first)| first.position() > reached);
+        if is_free && self.checkpoint.0 < reached {
             self.checkpoint = self.reached;
-            self.event_id = None;
         }
-        (left, bytes)
+    }
+
+    /// How many entries [`progress`](Self::progress) takes for finished that were not counted yet.
+    /// With the commit that says so they are counted, or after a crash nobody would.
+    pub(super) fn count_settled(&mut self) -> u64 {
+        let settled = self.entries.values_mut().filter(|entry| entry.is_settled());
+        settled.map(|entry| u64::from(entry.count())).sum()
     }
 
     /// How far the partition will be handled once the next commit is stored.
     pub(super) fn progress(&self) -> Progress {
-        let mut progress = Progress {
-            checkpoint: self.checkpoint,
-            event_id: self.event_id,
-            reached: self.reached,
-            open: Vec::new(),
-        };
-        let mut entries = self.entries.iter();
-        // Up to the first that is not settled, the checkpoint moves along.
-        let unsettled = loop {
-            match entries.next() {
-                None => {
-                    return progress.without_gap();
-                }
-                Some(entry) if entry.is_settled() => {
-                    progress.checkpoint = entry.position();
-                    progress.event_id = entry.event_id();
-                    progress.reached = progress.reached.max(progress.checkpoint);
-                }
-                Some(entry) => break entry,
-            }
-        };
-        // Behind it, what is settled is reached, and what is not stays open.
-        let mut open = Vec::new();
-        let note = |entry: &T, progress: &mut Progress, open: &mut Vec<Open>| {
+        let (mut checkpoint, mut event_id) = self.checkpoint;
+        let mut reached = self.reached;
+        let mut is_unbroken = true;
+        let mut waiting = Vec::new();
+        for entry in self.entries.values() {
             let position = entry.position();
             if entry.is_settled() {
-                progress.reached = progress.reached.max(position);
-                progress.open.append(open);
-            } else {
-                let done = entry.done();
-                let has_done = !done.is_empty();
-                open.push(Open { position, done });
-                if has_done || position <= progress.reached {
-                    progress.reached = progress.reached.max(position);
-                    progress.open.append(open);
+                if is_unbroken {
+                    (checkpoint, event_id) = (position, entry.event_id());
                 }
+                if position > reached.0 {
+                    reached = (position, entry.event_id());
+                }
+                continue;
             }
-        };
-        note(unsettled, &mut progress, &mut open);
-        for entry in entries {
-            note(entry, &mut progress, &mut open);
+            is_unbroken = false;
+            let done = entry.done();
+            // What is done of it must be known to whoever owns the partition next.
+            if !done.is_empty() && position > reached.0 {
+                reached = (position, None);
+            }
+            waiting.push(Open { position, done });
         }
-        progress.without_gap()
-    }
-}
-
-impl Progress {
-    /// Where nothing is open, the checkpoint is where the group has come.
-    fn without_gap(mut self) -> Self {
-        if self.open.is_empty() && self.checkpoint < self.reached {
-            self.checkpoint = self.reached;
-            self.event_id = None;
+        waiting.retain(|open| open.position <= reached.0);
+        if waiting.is_empty() && checkpoint < reached.0 {
+            (checkpoint, event_id) = reached;
         }
-        self
+        Progress {
+            checkpoint,
+            event_id,
+            reached: reached.0,
+            open: waiting,
+        }
     }
 }
 
@@ -146,7 +147,7 @@ impl Progress {
 mod tests {
     use super::*;
 
-    struct Entry(u64, State);
+    struct Entry(u64, State, bool);
 
     #[derive(Clone, Copy, PartialEq)]
     enum State {
@@ -173,22 +174,22 @@ mod tests {
             matches!(self.1, State::Settled | State::Finished)
         }
 
-        fn is_finished(&self) -> bool {
-            self.1 == State::Finished
-        }
-
         fn done(&self) -> Vec<Arc<str>> {
             match self.1 {
                 State::InPart => vec!["a".into()],
                 _ => Vec::new(),
             }
         }
+
+        fn count(&mut self) -> bool {
+            !std::mem::replace(&mut self.2, true)
+        }
     }
 
     fn window(states: &[State]) -> Window<Entry> {
         let mut window = Window::new(&Progress::default());
         for (number, state) in (1..).zip(states) {
-            window.push(Entry(number, *state));
+            window.push(Entry(number, *state, false));
         }
         window
     }
@@ -221,16 +222,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_is_left_behind() {
-        use State::{Finished, Open, Settled};
-        let mut window = window(&[Finished, Finished, Settled, Open, Finished]);
-        assert_eq!(window.advance(), (2, 20));
-        assert_eq!(told(&window), (3, 5, vec![4]));
+    fn what_is_settled_is_counted_once() {
+        use State::{Finished, InPart, Open, Settled};
+        let mut window = window(&[Finished, Open, Settled, InPart]);
+        assert_eq!(window.count_settled(), 2);
         window.get_mut(2).unwrap().1 = Finished;
-        window.get_mut(3).unwrap().1 = Finished;
-        assert!(window.get_mut(1).is_none());
-        assert_eq!(window.advance(), (3, 30));
+        window.get_mut(3).unwrap().1 = Settled;
+        assert_eq!(window.count_settled(), 1);
+    }
+
+    #[test]
+    fn what_is_finished_leaves_wherever_it_lies() {
+        use State::{Open, Settled};
+        let mut window = window(&[Open, Open, Settled, Open, Open]);
+        assert_eq!(window.leave(1), 10);
+        assert_eq!(window.leave(1), 0);
+        assert_eq!(told(&window), (0, 3, vec![1]));
+        assert_eq!(window.leave(0), 10);
+        assert_eq!(told(&window), (3, 3, vec![]));
+        window.leave(2);
+        window.leave(4);
+        assert_eq!(told(&window), (3, 5, vec![4]));
+        window.leave(3);
         assert_eq!(told(&window), (5, 5, vec![]));
+        let id = window.progress().event_id;
+        assert_eq!(id, Some(Uuid::from_u128(5)));
+        window.pass(Position::new(8, 0), None);
+        assert_eq!(told(&window), (8, 8, vec![]));
     }
 
     #[test]
@@ -242,13 +260,12 @@ mod tests {
             open: Vec::new(),
         };
         let mut window = Window::new(&stored);
-        window.push(Entry(3, State::Open));
-        window.push(Entry(7, State::Open));
+        window.push(Entry(3, State::Open, false));
+        window.push(Entry(7, State::Open, false));
         assert_eq!(told(&window), (1, 9, vec![3, 7]));
-        window.get_mut(0).unwrap().1 = State::Finished;
-        window.advance();
+        window.leave(0);
         assert_eq!(told(&window), (3, 9, vec![7]));
-        window.push(Entry(12, State::Open));
+        window.push(Entry(12, State::Open, false));
         assert_eq!(told(&window), (3, 9, vec![7]));
         window.get_mut(1).unwrap().1 = State::Settled;
         assert_eq!(told(&window), (9, 9, vec![]));

@@ -33,11 +33,10 @@ pub(super) struct Work {
     pub(super) done: Vec<usize>,
     /// What of it the next commits have to store.
     pub(super) uncommitted: usize,
-    pub(super) is_finished: bool,
+    /// Whether a commit counts it as finished, or is about to.
+    pub(super) is_counted: bool,
     /// Whether it is to be handled by whoever owns the partition next.
     pub(super) is_left_open: bool,
-    /// What was emitted, where somebody waits for it.
-    pub(super) emitted: Vec<RecordedEvent>,
     /// Why a handler gave up.
     pub(super) failure: Option<Arc<HandlerFailure>>,
     /// The dead letter that it is, if it is handled again.
@@ -81,9 +80,8 @@ impl Work {
             retrying: Vec::new(),
             done: Vec::new(),
             uncommitted: 0,
-            is_finished: false,
+            is_counted: false,
             is_left_open: false,
-            emitted: Vec::new(),
             failure: None,
             redriven: None,
             names,
@@ -148,15 +146,10 @@ impl Settling for Work {
     }
 
     fn is_settled(&self) -> bool {
-        self.is_finished
-            || (self.next >= self.routes.len()
-                && !self.is_running
-                && !self.is_left_open
-                && self.retrying.iter().all(|retrying| retrying.is_through))
-    }
-
-    fn is_finished(&self) -> bool {
-        self.is_finished
+        self.next >= self.routes.len()
+            && !self.is_running
+            && !self.is_left_open
+            && self.retrying.iter().all(|retrying| retrying.is_through)
     }
 
     fn done(&self) -> Vec<Arc<str>> {
@@ -164,6 +157,10 @@ impl Settling for Work {
             .iter()
             .map(|route| Arc::clone(&self.names[*route]))
             .collect()
+    }
+
+    fn count(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_counted, true)
     }
 }
 

@@ -567,3 +567,53 @@ async fn leases_are_kept_over_a_restart() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_lag_is_what_is_yet_to_finish() {
+    let server = server();
+    let store = store(&server).await;
+    assert_eq!(store.lag("g", &only()).await.unwrap(), 0);
+    let append = to("gothic", Expected::Any, events(5));
+    let appended = store.append(&append).await.unwrap();
+    // Nobody knows the group yet.
+    assert_eq!(store.lag("g", &only()).await.unwrap(), 5);
+    store.open("g", &only(), Start::Beginning).await.unwrap();
+    store.open("now", &only(), Start::Now).await.unwrap();
+    assert_eq!(store.lag("g", &only()).await.unwrap(), 5);
+    assert_eq!(store.lag("now", &only()).await.unwrap(), 0);
+
+    let lease = lease(&store, "a", LONG).await;
+    let at = |n: usize| appended.events[n].position;
+    let mut commit = up_to(1, at(0));
+    commit.progress.reached = at(2);
+    commit.progress.open = vec![Open {
+        position: at(1),
+        done: Vec::new(),
+    }];
+    commit.finished = 2;
+    store.commit(&lease, &commit).await.unwrap();
+    // Two lie behind what it has reached, and one is open.
+    assert_eq!(store.lag("g", &only()).await.unwrap(), 3);
+    // What was trimmed away is finished.
+    server
+        .command(&["XTRIM", "events:sdlc", "MAXLEN", "3"])
+        .unwrap();
+    assert_eq!(store.lag("g", &only()).await.unwrap(), 3);
+    assert_eq!(store.lag("new", &only()).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn who_owns_a_partition_is_told() {
+    let server = server();
+    let store = store(&server).await;
+    let owner = async || store.owner("g", &only()).await.unwrap();
+    assert_eq!(owner().await, None);
+    let first = lease(&store, "a", LONG).await;
+    assert_eq!(owner().await.as_deref(), Some("a"));
+    store.release(&first).await.unwrap();
+    assert_eq!(owner().await, None);
+    lease(&store, "b", LONG).await;
+    assert_eq!(owner().await.as_deref(), Some("b"));
+    expire(&server);
+    assert_eq!(owner().await, None);
+}

@@ -299,6 +299,37 @@ impl Groups for MemoryStore {
         })
     }
 
+    async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
+        let mut content = self.content();
+        let (reached, open) = content
+            .group(group)
+            .handling(partition)
+            .map_or((Position::START, 0), |handling| {
+                (handling.progress.reached, handling.progress.open.len())
+            });
+        let behind = content.feeds.get(partition).map_or(0, |feed| {
+            let is_reached = |(position, _): &(Position, _)| *position <= reached;
+            feed.entries.len() - feed.entries.partition_point(is_reached)
+        });
+        Ok((behind + open) as u64)
+    }
+
+    async fn owner(
+        &self,
+        group: &str,
+        partition: &Partition,
+    ) -> Result<Option<String>, StoreError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let owner = content
+            .group(group)
+            .handling(partition)
+            .and_then(|handling| handling.owner.clone());
+        Ok(owner
+            .filter(|(_, until)| *until > now)
+            .map(|(owner, _)| owner))
+    }
+
     async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
         let mut content = self.content();
         let changes = content.group(group).changes.subscribe();
@@ -332,7 +363,7 @@ impl GroupReader for MemoryGroupReader {
                 let content = self.store.content();
                 for wish in wanted {
                     if let Some(feed) = content.feeds.get(&wish.partition) {
-                        let entries = feed.read(wish.partition.category(), wish.after, wish.limit);
+                        let entries = feed.read(&wish.partition, wish.after, wish.limit);
                         if !entries.is_empty() {
                             batch.entries.push((wish.partition.clone(), entries));
                         }
