@@ -42,7 +42,7 @@ const BREAK_OFF: Duration = Duration::from_secs(1);
 /// Any number of instances of a group may run: they share its partitions evenly, and when one ends,
 /// the others take over from its last commit.
 ///
-/// ```
+/// ```standalone_crate
 /// use event_core::prelude::*;
 /// use serde::{Deserialize, Serialize};
 ///

@@ -172,7 +172,7 @@ pub trait EventStore: Send + Sync + 'static {
 /// # async fn main() -> Result<(), BoxError> {
 /// let store = MemoryStore::new();
 /// let github = Category::new("github")?;
-/// let mut reader = store.follow(&github, Position::START).await?;
+/// let mut reader = store.follow(&github.clone().into(), Position::START).await?;
 ///
 /// let push = Codec::default().encode(&GithubPush { repository: "octo/hello".into() })?;
 /// store.append(&Append::to_feed(github, vec![push])).await?;

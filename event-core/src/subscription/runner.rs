@@ -378,14 +378,14 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Stops all partitions, and waits until what runs is finished and committed. What the keeper takes
-    /// meanwhile is given back.
+    /// Stops all partitions, and waits until what runs is finished and committed. What the keeper
+    /// takes meanwhile is given back.
     async fn stop(&mut self, keeping: Option<Keeping>) {
         for handle in self.owned.values() {
             handle.stopping.cancel();
         }
-        // If it were broken off, what it has asked for might be owned all the same, by nobody, until
-        // the lease ends.
+        // If it were broken off, what it has asked for might be owned all the same, by nobody,
+        // until the lease ends.
         if let Some(keeping) = keeping
             && let Ok(kept) = keeping.await
         {

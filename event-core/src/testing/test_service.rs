@@ -22,7 +22,7 @@ const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0
 /// A service in a test: on a memory store of its own, with a clock that stands still until it is
 /// moved, and ids that count from 1.
 ///
-/// ```
+/// ```standalone_crate
 /// use event_core::prelude::*;
 /// use event_core::testing::TestService;
 /// # use serde::{Deserialize, Serialize};

@@ -49,8 +49,8 @@ async fn letters(store: &impl DeadLetters, group: &str) -> Vec<DeadLetter> {
     }
 }
 
-/// A commit stores progress, emitted events and dead letters, and says where the events lie and how many
-/// dead letters there are.
+/// A commit stores progress, emitted events and dead letters, and says where the events lie and how
+/// many dead letters there are.
 pub async fn a_commit_stores_everything<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -107,8 +107,8 @@ fn places(committed: &Committed) -> Vec<Vec<Position>> {
         .collect()
 }
 
-/// Progress is read as it was committed: what is open, the handlers that are through with it, and the event
-/// at the checkpoint; by those who open the group and by the next owner.
+/// Progress is read as it was committed: what is open, the handlers that are through with it, and
+/// the event at the checkpoint; by those who open the group and by the next owner.
 pub async fn progress_survives<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -177,8 +177,8 @@ pub async fn progress_survives<H: StoreHarness>(harness: &H) {
     }
 }
 
-/// A commit whose number was stored already in the epoch is a success that writes nothing: what it emits is
-/// stored once. A new epoch counts anew.
+/// A commit whose number was stored already in the epoch is a success that writes nothing: what it
+/// emits is stored once. A new epoch counts anew.
 pub async fn a_commit_sent_again_writes_nothing<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -222,8 +222,8 @@ pub async fn a_commit_sent_again_writes_nothing<H: StoreHarness>(harness: &H) {
     assert_eq!(letters(&store, "g").await.len(), 3);
 }
 
-/// A commit with events that cannot be stored writes nothing, and names the runs they come from and why;
-/// without those it is accepted under the same number.
+/// A commit with events that cannot be stored writes nothing, and names the runs they come from and
+/// why; without those it is accepted under the same number.
 pub async fn a_refused_emit_writes_nothing_and_is_named<H: StoreHarness>(harness: &H) {
     let limits = Limits {
         payload_bytes: 100,
@@ -282,8 +282,8 @@ pub async fn a_refused_emit_writes_nothing_and_is_named<H: StoreHarness>(harness
     assert_eq!(letters(&store, "g").await.len(), 1);
 }
 
-/// What is emitted goes to any categories and aggregates, to its own feed too; versions go on, whatever was
-/// expected, and what one aggregate gets from several runs keeps their order.
+/// What is emitted goes to any categories and aggregates, to its own feed too; versions go on,
+/// whatever was expected, and what one aggregate gets from several runs keeps their order.
 pub async fn emits_go_to_feeds_and_aggregates<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let partition = Partition::from(bank());

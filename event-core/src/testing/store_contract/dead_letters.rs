@@ -240,8 +240,8 @@ pub async fn dead_letters_are_of_one_group_and_partition<H: StoreHarness>(harnes
     assert_eq!(all(&store).await, parked);
 }
 
-/// Looked at, a dead letter has its entry byte by byte as it lies in the feed, be it an event, a foreign entry
-/// or no event at all.
+/// Looked at, a dead letter has its entry byte by byte as it lies in the feed, be it an event, a
+/// foreign entry or no event at all.
 pub async fn an_inspected_dead_letter_has_its_raw_entry<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -327,8 +327,8 @@ pub async fn a_redrive_marks_those_chosen<H: StoreHarness>(harness: &H) {
     }
 }
 
-/// One alone is redriven only where no other of its key and handler comes before it; the refusal names the
-/// first, and changes nothing.
+/// One alone is redriven only where no other of its key and handler comes before it; the refusal
+/// names the first, and changes nothing.
 pub async fn one_is_redriven_only_where_it_is_the_first<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (_, parked) = park(&store, &LETTERS).await;
@@ -393,8 +393,8 @@ pub async fn a_discard_removes_those_chosen<H: StoreHarness>(harness: &H) {
     }
 }
 
-/// A commit removes what is resolved, and changes what was redriven in vain, whose entry stays; but what was
-/// discarded meanwhile does not come back.
+/// A commit removes what is resolved, and changes what was redriven in vain, whose entry stays; but
+/// what was discarded meanwhile does not come back.
 pub async fn what_was_discarded_does_not_come_back<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (lease, mut parked) = park(&store, &LETTERS).await;

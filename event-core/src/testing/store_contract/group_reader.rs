@@ -111,8 +111,8 @@ impl Reading {
     }
 }
 
-/// A reader gets what lies in several partitions, of several categories, and then what comes there, of each
-/// in order.
+/// A reader gets what lies in several partitions, of several categories, and then what comes there,
+/// of each in order.
 pub async fn several_partitions_are_read_at_once<H: StoreHarness>(harness: &H) {
     let store = harness.partitioned(&bank(), 4).await;
     let keys = key_of_each();
@@ -280,7 +280,8 @@ pub async fn a_reader_may_give_up_its_waits<H: StoreHarness>(harness: &H) {
     }
 }
 
-/// What lies in a partition is read at once when it is wanted, though the reader waited for others before.
+/// What lies in a partition is read at once when it is wanted, though the reader waited for others
+/// before.
 pub async fn another_partition_is_read_as_soon_as_it_is_wanted<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let [empty, first, second] = ["empty", "first", "second"].map(category);
@@ -315,8 +316,8 @@ pub async fn another_partition_is_read_as_soon_as_it_is_wanted<H: StoreHarness>(
     reading.until(&[first, second, empty], 3).await;
 }
 
-/// A reader is told when an instance comes or goes, when a partition is given back, and when dead letters are
-/// redriven or discarded; be it that it wants nothing, or is told of entries as well.
+/// A reader is told when an instance comes or goes, when a partition is given back, and when dead
+/// letters are redriven or discarded; be it that it wants nothing, or is told of entries as well.
 pub async fn a_reader_is_told_of_changes<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;

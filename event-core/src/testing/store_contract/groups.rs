@@ -51,7 +51,8 @@ pub async fn instances_are_told_of_each_other<H: StoreHarness>(harness: &H) {
     assert_eq!(names(&join(&store, "g2", "a", LONG).await), ["a"]);
 }
 
-/// An instance that does not say again that it is there is forgotten when its time is over, and no other is.
+/// An instance that does not say again that it is there is forgotten when its time is over, and no
+/// other is.
 pub async fn an_instance_that_is_silent_is_forgotten<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     join(&store, "g", "silent", SHORT).await;
@@ -71,8 +72,8 @@ pub async fn an_instance_that_is_silent_is_forgotten<H: StoreHarness>(harness: &
     .await;
 }
 
-/// A group that begins at the beginning has everything before it, and one that begins now what comes; the
-/// first to open it decides, and opening it again changes nothing.
+/// A group that begins at the beginning has everything before it, and one that begins now what
+/// comes; the first to open it decides, and opening it again changes nothing.
 pub async fn where_a_group_begins_is_decided_once<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -98,8 +99,8 @@ pub async fn where_a_group_begins_is_decided_once<H: StoreHarness>(harness: &H) 
     assert_eq!(told(empty), at(Position::START));
 }
 
-/// While an instance owns a partition it is refused to all others of the group; other groups and other
-/// partitions do not matter.
+/// While an instance owns a partition it is refused to all others of the group; other groups and
+/// other partitions do not matter.
 pub async fn an_owned_partition_is_refused_to_others<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -192,8 +193,8 @@ pub async fn of_ten_that_acquire_at_once_one_wins<H: StoreHarness>(harness: &H) 
     }
 }
 
-/// Who has lost a partition can write nothing more: no commit, no prolongation, and no release of what is
-/// another's.
+/// Who has lost a partition can write nothing more: no commit, no prolongation, and no release of
+/// what is another's.
 pub async fn an_old_epoch_can_write_nothing<H: StoreHarness>(harness: &H) {
     // Be the next owner another instance, or the same that has come back.
     for next in ["b", "a"] {

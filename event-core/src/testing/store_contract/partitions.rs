@@ -51,8 +51,8 @@ pub async fn the_number_of_partitions_is_told<H: StoreHarness>(harness: &H) {
     }
 }
 
-/// The events of one key, or of one aggregate, lie in one partition in order; all partitions are used, and
-/// what is stored is in exactly one.
+/// The events of one key, or of one aggregate, lie in one partition in order; all partitions are
+/// used, and what is stored is in exactly one.
 pub async fn what_belongs_together_lies_in_one_partition<H: StoreHarness>(harness: &H) {
     let store = harness.partitioned(&bank(), COUNT).await;
     let other = harness.other_client(&store).await;
@@ -99,8 +99,8 @@ pub async fn what_belongs_together_lies_in_one_partition<H: StoreHarness>(harnes
     assert_eq!(beyond, []);
 }
 
-/// An append to a feed whose events lie in several partitions is refused, and stores nothing; by the events
-/// of one partition it is accepted.
+/// An append to a feed whose events lie in several partitions is refused, and stores nothing; by
+/// the events of one partition it is accepted.
 pub async fn an_append_to_several_partitions_is_refused<H: StoreHarness>(harness: &H) {
     let store = harness.partitioned(&bank(), COUNT).await;
     let keys = key_of_each();

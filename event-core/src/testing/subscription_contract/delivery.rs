@@ -69,8 +69,8 @@ pub async fn a_group_gets_old_then_new<H: StoreHarness>(harness: &H) {
     assert_eq!(seen.of("a"), (1..=60).collect::<Vec<_>>());
 }
 
-/// Whenever a service starts while others append, it gets every event once and in order: there is no
-/// gap and no repetition where old events meet new ones (1000 timings).
+/// Whenever a service starts while others append, it gets every event once and in order: there is
+/// no gap and no repetition where old events meet new ones (1000 timings).
 pub async fn there_is_no_gap_and_nothing_twice_at_the_seam<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let at_once = Arc::new(Semaphore::new(8));

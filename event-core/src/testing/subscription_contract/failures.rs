@@ -42,8 +42,8 @@ fn flaky(
     .on("shop.order.placed")
 }
 
-/// An event whose handler fails is tried again and keeps its place in its key, and the other keys flow
-/// meanwhile.
+/// An event whose handler fails is tried again and keeps its place in its key, and the other keys
+/// flow meanwhile.
 pub async fn a_failing_event_is_retried_and_other_keys_flow<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (seen, mended) = (Seen::new(), watch::Sender::new(false));
@@ -128,8 +128,8 @@ pub async fn a_panic_is_a_failed_attempt<H: StoreHarness>(harness: &H) {
     );
 }
 
-/// A handler that never returns is broken off as often as it may fail; then the event is a dead letter,
-/// and the others flow.
+/// A handler that never returns is broken off as often as it may fail; then the event is a dead
+/// letter, and the others flow.
 pub async fn a_handler_that_never_returns_times_out<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (seen, calls) = (Seen::new(), Arc::new(AtomicUsize::new(0)));
@@ -183,8 +183,8 @@ pub async fn only_the_handler_that_failed_is_called_again<H: StoreHarness>(harne
     }
 }
 
-/// What is emitted and cannot be stored is a failed attempt of its handler, and stores nothing; what others
-/// emitted meanwhile is stored, and the key waits.
+/// What is emitted and cannot be stored is a failed attempt of its handler, and stores nothing;
+/// what others emitted meanwhile is stored, and the key waits.
 pub async fn an_emit_that_is_refused_is_a_failed_attempt<H: StoreHarness>(harness: &H) {
     let store = harness
         .store(Limits {
@@ -243,8 +243,8 @@ pub async fn an_emit_that_is_refused_is_a_failed_attempt<H: StoreHarness>(harnes
     assert!(invoiced.is_empty(), "nothing too large is stored");
 }
 
-/// Where a handler's policy says so, an event is left out after the last attempt: it is no dead letter, and
-/// its key goes on.
+/// Where a handler's policy says so, an event is left out after the last attempt: it is no dead
+/// letter, and its key goes on.
 pub async fn an_exhausted_event_may_be_left_out<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let seen = Seen::new();
@@ -260,8 +260,8 @@ pub async fn an_exhausted_event_may_be_left_out<H: StoreHarness>(harness: &H) {
     assert_eq!(dead_letters(&store, "g").await, []);
 }
 
-/// Where a handler's policy says so, the group stops after the last attempt; the event is handled again by
-/// the next run, and nothing of its key before it.
+/// Where a handler's policy says so, the group stops after the last attempt; the event is handled
+/// again by the next run, and nothing of its key before it.
 pub async fn an_exhausted_event_may_stop_the_group<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let seen = Seen::new();
@@ -273,7 +273,8 @@ pub async fn an_exhausted_event_may_stop_the_group<H: StoreHarness>(harness: &H)
     stops_and_goes_on(&store, &seen, handler, &mended, 3).await;
 }
 
-/// An error that is fatal stops the group at its first attempt; the event is handled again by the next run.
+/// An error that is fatal stops the group at its first attempt; the event is handled again by the
+/// next run.
 pub async fn a_fatal_error_stops_the_group<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let seen = Seen::new();

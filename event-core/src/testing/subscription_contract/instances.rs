@@ -82,8 +82,8 @@ pub async fn another_instance_goes_on_where_one_has_stopped<H: StoreHarness>(har
     assert!(seen.of("a").into_iter().eq(1..=100));
 }
 
-/// When an instance vanishes, another goes on from its last commit: what was committed is not handled
-/// again, and what was not is.
+/// When an instance vanishes, another goes on from its last commit: what was committed is not
+/// handled again, and what was not is.
 pub async fn another_instance_goes_on_when_one_vanishes<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let shop = Shop::on(&store);
@@ -122,8 +122,8 @@ pub async fn another_instance_goes_on_when_one_vanishes<H: StoreHarness>(harness
     );
 }
 
-/// What was handled behind an event that is open still is not handled again by the next owner, not even
-/// by those handlers of the open event itself that were through.
+/// What was handled behind an event that is open still is not handled again by the next owner, not
+/// even by those handlers of the open event itself that were through.
 pub async fn what_is_behind_an_open_event_is_not_handled_again<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let shop = Shop::on(&store);
@@ -242,8 +242,8 @@ fn next_of(key: &str, number: u64, total: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Each event that handlers emit, to feeds and to aggregates, is stored once, though the owner vanishes
-/// at any moment (50 times).
+/// Each event that handlers emit, to feeds and to aggregates, is stored once, though the owner
+/// vanishes at any moment (50 times).
 pub async fn emits_are_stored_once_though_owners_vanish<H: StoreHarness>(harness: &H) {
     const KEYS: u64 = 6;
     let rounds = 50 / H::LOAD_DIVISOR as u64;
@@ -395,8 +395,8 @@ async fn until_shared(
     number
 }
 
-/// Three instances share four partitions evenly, and share them anew whenever one comes or goes; no event
-/// is lost meanwhile, and none is handled twice.
+/// Three instances share four partitions evenly, and share them anew whenever one comes or goes; no
+/// event is lost meanwhile, and none is handled twice.
 pub async fn instances_share_partitions_and_share_anew<H: StoreHarness>(harness: &H) {
     let store = harness.partitioned(&shop(), 4).await;
     let shop = Shop::on(&store);
@@ -430,7 +430,8 @@ pub async fn instances_share_partitions_and_share_anew<H: StoreHarness>(harness:
     }
 }
 
-/// When an instance vanishes, the others share its partitions; what it emitted is stored once all the same.
+/// When an instance vanishes, the others share its partitions; what it emitted is stored once all
+/// the same.
 pub async fn partitions_of_a_vanished_instance_are_shared<H: StoreHarness>(harness: &H) {
     let store = harness.partitioned(&shop(), 4).await;
     let shop = Shop::on(&store);

@@ -73,8 +73,8 @@ pub async fn one_group_gets_100_messages_of_20_categories<H: StoreHarness>(harne
     assert!(found.values().all(|calls| calls.len() == 100));
 }
 
-/// The events of each of 16 keys are handled in order and once, though 64 handlers may run at once and
-/// take their time.
+/// The events of each of 16 keys are handled in order and once, though 64 handlers may run at once
+/// and take their time.
 pub async fn keys_keep_their_order_under_concurrency<H: StoreHarness>(harness: &H) {
     const KEYS: u64 = 16;
     let messages = (1_000 / H::LOAD_DIVISOR) as u64;

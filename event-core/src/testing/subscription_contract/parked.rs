@@ -1,5 +1,5 @@
-//! What is parked: which events become dead letters, what waits behind them, and what becomes of them
-//! when somebody redrives or discards them.
+//! What is parked: which events become dead letters, what waits behind them, and what becomes of
+//! them when somebody redrives or discards them.
 
 use std::error::Error;
 use std::fmt;
@@ -113,8 +113,8 @@ impl Error for NoAnswer {
     }
 }
 
-/// After the last attempt an event is a dead letter, which tells everything: what went wrong and what that
-/// came from, how often and when, and the entry byte by byte.
+/// After the last attempt an event is a dead letter, which tells everything: what went wrong and
+/// what that came from, how often and when, and the entry byte by byte.
 pub async fn after_the_last_attempt_an_event_is_a_dead_letter<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let handler = HandlerDefinition::function("fails", |_: Placed, context: Context| async move {
@@ -173,8 +173,8 @@ pub async fn after_the_last_attempt_an_event_is_a_dead_letter<H: StoreHarness>(h
     );
 }
 
-/// Later events of the key follow a dead letter, in order and without being tried; other keys flow, and so
-/// do other handlers of the key; and events without a key wait for nothing.
+/// Later events of the key follow a dead letter, in order and without being tried; other keys flow,
+/// and so do other handlers of the key; and events without a key wait for nothing.
 pub async fn later_events_of_the_key_follow_and_others_flow<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (seen, mended) = (Seen::new(), watch::Sender::new(false));
@@ -309,8 +309,8 @@ pub async fn a_redrive_waits_for_an_owner<H: StoreHarness>(harness: &H) {
     assert!(seen.of("a").into_iter().eq(1..=8));
 }
 
-/// A redrive that fails again leaves the whole key parked, with its attempts counted on; those of the key
-/// that were behind it are not tried.
+/// A redrive that fails again leaves the whole key parked, with its attempts counted on; those of
+/// the key that were behind it are not tried.
 pub async fn a_redrive_that_fails_again_parks_the_key_again<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (seen, mended) = (Seen::new(), watch::Sender::new(false));
@@ -403,7 +403,8 @@ pub async fn redrives_beside_arrivals_keep_the_order<H: StoreHarness>(harness: &
     );
 }
 
-/// What a handler emits for a redriven event is stored once, with the event no dead letter any more.
+/// What a handler emits for a redriven event is stored once, with the event no dead letter any
+/// more.
 pub async fn a_redriven_event_emits_once<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let (mended, broken) = watch::channel(false);
@@ -533,8 +534,8 @@ pub async fn a_discard_lets_the_key_flow<H: StoreHarness>(harness: &H) {
     assert_eq!(seen.of("b"), [number]);
 }
 
-/// An entry that is no event is a dead letter of no handler, with its raw bytes; what lies around it flows,
-/// and redriving it leaves it a dead letter.
+/// An entry that is no event is a dead letter of no handler, with its raw bytes; what lies around
+/// it flows, and redriving it leaves it a dead letter.
 pub async fn an_undecodable_entry_is_a_dead_letter<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let seen = Seen::new();
@@ -598,8 +599,8 @@ pub async fn an_unreadable_payload_is_a_dead_letter<H: StoreHarness>(harness: &H
     );
 }
 
-/// When there are as many dead letters as there may be, nothing more is read, until some are discarded:
-/// then it goes on, and nothing is lost.
+/// When there are as many dead letters as there may be, nothing more is read, until some are
+/// discarded: then it goes on, and nothing is lost.
 pub async fn a_full_store_of_dead_letters_stops_reading<H: StoreHarness>(harness: &H) {
     const LIMIT: u64 = 10;
     const MORE: u64 = 100;
