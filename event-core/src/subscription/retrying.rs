@@ -114,7 +114,8 @@ impl Retrying {
         Verdict::GivenUp {
             failure,
             letter,
-            is_left_out: on_exhausted == OnExhausted::Skip,
+            // What is rejected was not tried as often as it may be.
+            is_left_out: !is_rejected && on_exhausted == OnExhausted::Skip,
         }
     }
 }
