@@ -17,7 +17,7 @@ fn fails_first(failures: u32, seen: &Seen) -> HandlerDefinition {
     HandlerDefinition::function("flaky", move |push: GithubPush, context: Context| {
         let attempt = match push.repository.as_str() {
             "a" => attempts.fetch_add(1, Ordering::SeqCst),
-            _ => failures,
+            _ => u32::MAX,
         };
         if attempt >= failures {
             seen.note(format!(
@@ -232,6 +232,30 @@ async fn a_failing_handler_does_not_hold_up_the_stop() {
         "{:?}",
         seen.all()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_tried_again_holds_back_nothing_but_itself() {
+    // Far more than a process keeps of a partition.
+    const OTHERS: u32 = 10_000;
+    let seen = Seen::default();
+    let service = builder("s")
+        .retry(event_core::Retry {
+            max: u32::MAX,
+            base: Duration::from_millis(1),
+            max_delay: Duration::from_millis(1),
+        })
+        .store(MemoryStore::new())
+        .handler(fails_first(u32::MAX, &seen))
+        .build()
+        .unwrap();
+    service.publish(push("a", 1)).await.unwrap();
+    let running = Running::start(&service);
+    for commits in 0..OTHERS {
+        service.publish(push("b", commits)).await.unwrap();
+    }
+    eventually("the others", || seen.count() == OTHERS as usize).await;
+    running.stop().await.unwrap();
 }
 
 fn waits(started: &Arc<Notify>, go_on: &Arc<Notify>, seen: &Seen) -> HandlerDefinition {
