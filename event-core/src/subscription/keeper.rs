@@ -76,7 +76,17 @@ pub(super) async fn keep(
         if going.iter().any(is_held) || owned.iter().any(|l| is_held(l) && !lost.contains(l)) {
             continue;
         }
-        match backend.acquire(group, partition, &instance, lease).await? {
+        let taken = match backend.acquire(group, partition, &instance, lease).await {
+            Ok(taken) => taken,
+            // What is taken already must not be forgotten for that.
+            Err(error) if !acquired.is_empty() => {
+                tracing::warn!(%partition, %error, "the partition cannot be taken; trying again");
+                next = SOONEST;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        match taken {
             Acquired::Yes {
                 lease,
                 progress,

@@ -3,7 +3,7 @@
 //! One task does all of it, so nothing here is shared. Handlers are called on this task as long as
 //! they do not wait; those that wait go on on tasks of their own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -138,6 +138,8 @@ pub(super) struct Owned {
     commit_number: u64,
     last_commit: Option<Instant>,
     must_load: bool,
+    /// Whether the store was asked for dead letters last, and not to commit.
+    has_loaded: bool,
     stopping: CancellationToken,
     /// Breaks off what still runs.
     breaking: CancellationToken,
@@ -179,6 +181,7 @@ impl Owned {
             commit_number: 1,
             last_commit: None,
             must_load: false,
+            has_loaded: false,
             stopping,
             breaking,
             failure: None,
@@ -802,18 +805,19 @@ impl Owned {
 
     /// Has dead letters handled again that are to be.
     fn redrive(&mut self) {
+        // Those that are on their way already, and those that are not stored yet.
+        let redriven = self.redriven.values().filter_map(|work| {
+            let redriven = work.redriven.as_ref()?;
+            Some(redriven.id.clone())
+        });
+        let known: HashSet<_> = redriven
+            .chain(self.gathered.parked.iter().map(DeadLetter::id))
+            .collect();
         let new: Vec<_> = self
             .parked
             .to_redrive()
-            .filter(|letter| {
-                let id = letter.id();
-                let is_new = !self
-                    .redriven
-                    .values()
-                    .any(|work| work.redriven.as_ref().is_some_and(|r| r.id == id));
-                is_new && !self.gathered.parked.iter().any(|parked| parked.id() == id)
-            })
             .map(|letter| (letter.id(), letter.key.clone()))
+            .filter(|(id, _)| !known.contains(id))
             .collect();
         for (id, key) in new {
             let mut work = Work::new(id.position, None, Arc::new([]), Arc::clone(&self.names));
@@ -956,7 +960,16 @@ impl Owned {
         if self.talk.is_some() {
             return;
         }
-        if self.must_load && !is_stopping {
+        let is_due = self.gathered.is_urgent()
+            || (self.gathered.is_moved
+                && (is_stopping
+                    || self
+                        .last_commit
+                        .is_none_or(|last| last.elapsed() >= COMMIT_EVERY)));
+        // In turns, where both are wanted all the time.
+        let must_load = self.must_load && !is_stopping && !(is_due && self.has_loaded);
+        self.has_loaded = must_load;
+        if must_load {
             self.must_load = false;
             let shared = Arc::clone(&self.shared);
             let lease = self.lease.clone();
@@ -965,12 +978,6 @@ impl Owned {
             }));
             return;
         }
-        let is_due = self.gathered.is_urgent()
-            || (self.gathered.is_moved
-                && (is_stopping
-                    || self
-                        .last_commit
-                        .is_none_or(|last| last.elapsed() >= COMMIT_EVERY)));
         if !is_due {
             return;
         }
