@@ -7,7 +7,7 @@
 //! use event_core::prelude::*;
 //! use event_core::system::ErrorOccurred;
 //!
-//! #[event_handler(on = "error.occurred")]
+//! #[event_handler(on = "error.occurred", group = "alerts")]
 //! async fn alert(error: ErrorOccurred) {
 //!     println!("{}: {:?} {:?}", error.service, error.kind, error.errors);
 //! }

@@ -16,12 +16,12 @@ use crate::subscription::{CircuitState, PartitionHealth};
 /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
 /// # #[event("github.push")]
 /// # struct GithubPush { commits: u32 }
-/// #[event_handler(on = "github.push")]
+/// #[event_handler(on = "github.push", group = "counter")]
 /// async fn count(push: GithubPush) {}
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let service = Service::builder("repo-agent").store(MemoryStore::new()).build()?;
+/// let service = Service::builder("counter").store(MemoryStore::new()).build()?;
 /// service.publish(GithubPush { commits: 2 }).await?;
 ///
 /// let health = service.health().await?;

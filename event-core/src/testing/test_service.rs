@@ -32,14 +32,14 @@ const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0
 /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
 /// # #[event("repository.analyzed")]
 /// # struct RepositoryAnalyzed { findings: u32 }
-/// #[event_handler(on = "github.push", emits = "repository.analyzed")]
+/// #[event_handler(on = "github.push", emits = "repository.analyzed", group = "analyzer")]
 /// async fn analyze(push: GithubPush) -> RepositoryAnalyzed {
 ///     RepositoryAnalyzed { findings: push.commits }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let test = TestService::start(Service::builder("repo-agent")).await?;
+/// let test = TestService::start(Service::builder("analyzer")).await?;
 /// test.publish(GithubPush { commits: 3 }).await?;
 /// test.run_until_idle().await?;
 /// assert_eq!(test.emitted::<RepositoryAnalyzed>().await?, [RepositoryAnalyzed { findings: 3 }]);
