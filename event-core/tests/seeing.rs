@@ -343,12 +343,22 @@ async fn errors_make_no_more_errors_and_are_bounded() {
     let count = feed::<ErrorOccurred>(&store, "error").await.len();
     let per_second = NonZeroU32::get(event_core::system::ERRORS_PER_SECOND) as usize;
     assert!((2..=10 * per_second).contains(&count), "{count}");
-    // What was left out is told with the next that is not.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    service.dispatch(poison("last")).await.unwrap_err();
-    let errors = feed::<ErrorOccurred>(&store, "error").await;
-    let told = errors.iter().map(|error| 1 + error.suppressed).sum::<u64>();
-    assert_eq!(told, 502);
+    // What was left out is told with the next that is not: sooner or later one is not.
+    let told = async {
+        for all in 502.. {
+            let last = poison(format!("last {all}"));
+            service.dispatch(last).await.unwrap_err();
+            let errors = feed::<ErrorOccurred>(&store, "error").await;
+            let told = errors.iter().map(|error| 1 + error.suppressed).sum::<u64>();
+            assert!(told <= all, "{told} told of {all}");
+            if told == all {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
