@@ -18,12 +18,15 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     Pipeline, ProtocolVersion, RedisError, Value,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::{ConnectError, Remedy, refused, remedy, unavailable};
 use crate::scripts::Script;
+use crate::tap::{Tap, Tapped};
 
 /// How long one try to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -126,6 +129,50 @@ impl Connector {
         response_timeout: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
         self.open(&self.commands, config(response_timeout)).await
+    }
+
+    /// A connection for reads that take no longer than `response_timeout`, and what opens the tap in
+    /// it, where it has one.
+    ///
+    /// Where the stream is encrypted, the client opens it, and has no place for a tap.
+    pub(crate) async fn connect_for_reading(
+        &self,
+        response_timeout: Duration,
+    ) -> Result<(MultiplexedConnection, Option<(Tap, AbortOnDrop)>), RedisError> {
+        let connecting = async {
+            match self.commands.get_connection_info().addr() {
+                ConnectionAddr::Tcp(host, port) => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    self.tap(stream, response_timeout).await
+                }
+                #[cfg(unix)]
+                ConnectionAddr::Unix(path) => {
+                    let stream = tokio::net::UnixStream::connect(path).await?;
+                    self.tap(stream, response_timeout).await
+                }
+                _ => Ok((self.connect(response_timeout).await?, None)),
+            }
+        };
+        timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .unwrap_or_else(|elapsed| Err(std::io::Error::from(elapsed).into()))
+    }
+
+    async fn tap(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        response_timeout: Duration,
+    ) -> Result<(MultiplexedConnection, Option<(Tap, AbortOnDrop)>), RedisError> {
+        let tap = Tap::default();
+        let stream = Tapped::new(stream, tap.clone());
+        let settings = self.commands.get_connection_info().redis_settings();
+        let config = config(response_timeout);
+        let (mut connection, driver) =
+            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+        let driver = AbortOnDrop(tokio::spawn(driver));
+        ping(&mut connection).await?;
+        Ok((connection, Some((tap, driver))))
     }
 
     /// A connection on which the server speaks unasked.

@@ -63,6 +63,7 @@ mod reader;
 mod realtime;
 mod scripts;
 mod store;
+mod tap;
 mod wire;
 
 pub use builder::RedisStoreBuilder;

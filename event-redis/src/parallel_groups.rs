@@ -22,6 +22,7 @@ use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
 use crate::scripts::{FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status};
 use crate::store::Parts;
+use crate::tap::Reply;
 use crate::wire::{self, Unreadable};
 
 const OPENING: &str = "open_parallel";
@@ -597,7 +598,7 @@ impl Source {
         live: &mut Option<Live>,
         limit: usize,
         wait: Duration,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Reply, RedisError> {
         let live = match live {
             Some(live) => live,
             none => {
@@ -615,24 +616,21 @@ impl Source {
         for _ in &self.partitions {
             command.write_arg(b">");
         }
-        match live.connection.send_packed_command(&command).await? {
-            Value::ServerError(error) => Err(error.into()),
-            reply => Ok(reply),
-        }
+        live.read(&command).await
     }
 
-    fn taken(&self, reply: Value) -> Result<Taken, Unreadable> {
+    fn taken(&self, reply: Reply) -> Result<Taken, Unreadable> {
         let mut taken = Taken::default();
         // The server replies in the order in which it was asked, and leaves out what has nothing.
         let mut partitions = self.partitions.iter();
-        for stream in wire::array(reply)? {
-            let (key, entries) = wire::stream(stream)?;
+        wire::each_stream(reply, |key, entries| {
             let (partition, _) = partitions
                 .find(|(_, keys)| keys.feed().as_bytes() == key)
                 .ok_or("an unknown stream")?;
-            let entries = wire::feed_entries(partition, entries)?;
+            let entries = entries.decode(partition)?;
             taken.entries.push((partition.clone(), entries));
-        }
+            Ok(())
+        })?;
         Ok(taken)
     }
 }

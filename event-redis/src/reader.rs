@@ -18,6 +18,7 @@ use crate::connection::{AbortOnDrop, Attempts, Connections, Connector, Request};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::FeedKeys;
 use crate::store::Parts;
+use crate::tap::{Reply, Tap};
 use crate::wire::{self, Unreadable};
 
 /// Entries of a partition that are read at once.
@@ -325,9 +326,11 @@ struct Source {
 
 /// The connection on which the server holds back its replies.
 pub(crate) struct Live {
-    pub(crate) connection: MultiplexedConnection,
+    connection: MultiplexedConnection,
     /// By which the server knows it; `None` where it does not say.
     pub(crate) id: Option<i64>,
+    /// Keeps replies as they came, and what drives the connection then.
+    tap: Option<(Tap, AbortOnDrop)>,
 }
 
 impl Source {
@@ -388,11 +391,11 @@ impl Source {
         &mut self,
         plan: &Plan,
         plans: &watch::Receiver<Arc<Plan>>,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Reply, RedisError> {
         if plan.reads.is_empty() && self.changes.is_none() {
             // There is nothing to ask for.
             overtaken(plan, plans.clone()).await;
-            return Ok(Value::Nil);
+            return Ok(Reply::Parsed(Value::Nil));
         }
         let command = self.command(plan);
         let live = match &mut self.live {
@@ -406,11 +409,12 @@ impl Source {
             }
         };
         let reply = {
-            let reading = live.connection.send_packed_command(&command);
+            let id = live.id;
+            let reading = live.read(&command);
             tokio::pin!(reading);
             let interruption = async {
                 overtaken(plan, plans.clone()).await;
-                unblock(&self.connections, self.operation, live.id).await;
+                unblock(&self.connections, self.operation, id).await;
             };
             tokio::select! {
                 biased;
@@ -419,7 +423,6 @@ impl Source {
             }
         };
         match reply {
-            Some(Value::ServerError(error)) => Err(error.into()),
             Some(reply) => Ok(reply),
             None => {
                 // It is still blocked. With a new one nobody waits for it.
@@ -428,7 +431,7 @@ impl Source {
                     "cannot unblock; connecting again"
                 );
                 self.live = None;
-                Ok(Value::Nil)
+                Ok(Reply::Parsed(Value::Nil))
             }
         }
     }
@@ -457,7 +460,7 @@ impl Source {
         command
     }
 
-    fn news(&mut self, plan: &Plan, reply: Value) -> Result<News, Unreadable> {
+    fn news(&mut self, plan: &Plan, reply: Reply) -> Result<News, Unreadable> {
         let mut news = News {
             number: plan.number,
             entries: Vec::new(),
@@ -465,28 +468,28 @@ impl Source {
         };
         // The server replies in the order in which it was asked, and leaves out what has nothing.
         let mut reads = plan.reads.iter();
-        for stream in wire::array(reply)? {
-            let (key, entries) = wire::stream(stream)?;
+        wire::each_stream(reply, |key, entries| {
             match reads.find(|read| read.keys.feed().as_bytes() == key) {
                 Some(read) => {
-                    let entries = wire::feed_entries(&read.partition, entries)?;
+                    let entries = entries.decode(&read.partition)?;
                     let partition = read.partition.clone();
                     news.entries.push((partition, read.after, entries));
                 }
                 None => {
                     let changes = self.changes.as_mut().ok_or("an unknown stream")?;
-                    changes.after = wire::last_position(entries)?.ok_or("an empty stream")?;
+                    changes.after = entries.last_position()?.ok_or("an empty stream")?;
                     news.changes = Some(changes.after);
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(news)
     }
 }
 
 impl Live {
     pub(crate) async fn connect(connector: &Connector) -> Result<Self, RedisError> {
-        let mut connection = connector.connect(BLOCK + GRACE).await?;
+        let (mut connection, tap) = connector.connect_for_reading(BLOCK + GRACE).await?;
         let mut command = redis::cmd("CLIENT");
         command.arg("ID");
         let id = match connection.send_packed_command(&command).await? {
@@ -494,7 +497,25 @@ impl Live {
             // Where the user may not ask, a blocked connection is given up instead.
             _ => None,
         };
-        Ok(Self { connection, id })
+        Ok(Self {
+            connection,
+            id,
+            tap,
+        })
+    }
+
+    /// Reads. Whoever does not wait for the reply must connect anew.
+    pub(crate) async fn read(&mut self, command: &Cmd) -> Result<Reply, RedisError> {
+        if let Some((tap, _)) = &self.tap {
+            tap.open();
+        }
+        let reply = self.connection.send_packed_command(command).await;
+        let raw = self.tap.as_ref().and_then(|(tap, _)| tap.take());
+        match (reply?, raw) {
+            (Value::ServerError(error), _) => Err(error.into()),
+            (_, Some(raw)) => Ok(Reply::Raw(raw)),
+            (value, None) => Ok(Reply::Parsed(value)),
+        }
     }
 }
 

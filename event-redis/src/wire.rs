@@ -7,6 +7,8 @@ use event_core::codec::entry::{self, EntryFields};
 use event_core::{AppendedEvent, FeedEntry, Partition, Position, Version};
 use redis::Value;
 
+use crate::tap::{self, Reply};
+
 /// A reply is not what was expected.
 pub(crate) type Unreadable = &'static str;
 
@@ -123,12 +125,136 @@ pub(crate) fn feed_entries(
         .into_iter()
         .map(|entry| {
             let (position, fields) = self::entry(entry)?;
-            Ok(match entry::decode(partition, position, &fields) {
-                Ok(event) => FeedEntry::Event(event),
-                Err(error) => FeedEntry::Undecodable { position, error },
-            })
+            Ok(feed_entry(partition, position, &fields))
         })
         .collect()
+}
+
+fn feed_entry(partition: &Partition, position: Position, fields: &EntryFields<'_>) -> FeedEntry {
+    match entry::decode(partition, position, fields) {
+        Ok(event) => FeedEntry::Event(event),
+        Err(error) => FeedEntry::Undecodable { position, error },
+    }
+}
+
+/// Goes through the streams in a reply to XREAD or XREADGROUP: the key of each, and its entries.
+pub(crate) fn each_stream(
+    reply: Reply,
+    mut handle: impl FnMut(&[u8], Entries<'_, '_>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    match reply {
+        Reply::Parsed(value) => {
+            for stream in array(value)? {
+                let (key, entries) = self::stream(stream)?;
+                handle(&key, Entries::Parsed(entries))?;
+            }
+        }
+        Reply::Raw(raw) => {
+            let mut cursor = Cursor(raw.bytes());
+            for _ in 0..cursor.array()? {
+                cursor.array()?;
+                let key = cursor.text()?.ok_or("a stream without a key")?;
+                handle(key, Entries::Raw(&mut cursor))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The entries of one stream in a reply.
+pub(crate) enum Entries<'c, 'r> {
+    Parsed(Value),
+    Raw(&'c mut Cursor<'r>),
+}
+
+impl Entries<'_, '_> {
+    /// The entries of a feed.
+    pub(crate) fn decode(self, partition: &Partition) -> Result<Vec<FeedEntry>, Unreadable> {
+        let cursor = match self {
+            Self::Parsed(value) => return feed_entries(partition, value),
+            Self::Raw(cursor) => cursor,
+        };
+        let count = cursor.array()?;
+        let mut entries = Vec::with_capacity(count.min(MOST_EXPECTED));
+        for _ in 0..count {
+            let (position, fields) = cursor.entry()?;
+            entries.push(feed_entry(partition, position, &fields));
+        }
+        Ok(entries)
+    }
+
+    /// The position of the last of them, if there are any.
+    pub(crate) fn last_position(self) -> Result<Option<Position>, Unreadable> {
+        let cursor = match self {
+            Self::Parsed(value) => return last_position(value),
+            Self::Raw(cursor) => cursor,
+        };
+        let mut last = None;
+        for _ in 0..cursor.array()? {
+            last = Some(cursor.entry()?.0);
+        }
+        Ok(last)
+    }
+}
+
+/// Room is made at once for no more entries than this, whatever a reply says of their number.
+const MOST_EXPECTED: usize = 4_096;
+
+/// Where reading has come to in a reply as the server sent it.
+pub(crate) struct Cursor<'r>(&'r [u8]);
+
+impl<'r> Cursor<'r> {
+    /// What the next element is, and the rest of its first line.
+    fn head(&mut self) -> Result<(u8, &'r [u8]), Unreadable> {
+        let (line, after) = tap::line(self.0).ok_or("a line without an end")?;
+        self.0 = &self.0[after..];
+        match line {
+            [kind, rest @ ..] => Ok((*kind, rest)),
+            [] => Err("an empty line"),
+        }
+    }
+
+    /// The number of elements of an array; nil is an empty one.
+    fn array(&mut self) -> Result<usize, Unreadable> {
+        match self.head()? {
+            (b'*', b"-1") | (b'_', _) => Ok(0),
+            (b'*', count) => tap::length(count).ok_or("an array without a length"),
+            _ => Err("not an array"),
+        }
+    }
+
+    /// A text; nil is none.
+    fn text(&mut self) -> Result<Option<&'r [u8]>, Unreadable> {
+        match self.head()? {
+            (b'$', b"-1") | (b'_', _) => Ok(None),
+            (b'$', length) => {
+                let length = tap::length(length).ok_or("a text without a length")?;
+                let (text, rest) =
+                    (self.0.split_at_checked(length)).ok_or("a text without an end")?;
+                self.0 = rest.strip_prefix(b"\r\n").ok_or("a text without an end")?;
+                Ok(Some(text))
+            }
+            (b'+', line) => Ok(Some(line)),
+            _ => Err("not a string"),
+        }
+    }
+
+    fn entry(&mut self) -> Result<(Position, EntryFields<'r>), Unreadable> {
+        if self.array()? != 2 {
+            return Err("an entry of other than two parts");
+        }
+        let position = position(self.text()?.ok_or("an entry without an id")?)?;
+        let mut fields = EntryFields::default();
+        // Nil where the entry was deleted while it was read.
+        for _ in 0..self.array()? / 2 {
+            let name = self.text()?.ok_or("a field without a name")?;
+            let value = self.text()?;
+            if let Some(field) = field(&mut fields, name) {
+                *field = value.map(Cow::Borrowed);
+            }
+        }
+        Ok((position, fields))
+    }
 }
 
 /// One of the streams in a reply to XREAD: its key, and its entries.
@@ -170,17 +296,25 @@ fn entry_fields(values: Vec<Value>) -> Result<EntryFields<'static>, Unreadable> 
     let mut fields = EntryFields::default();
     let mut values = values.into_iter();
     while let (Some(name), Some(value)) = (values.next(), values.next()) {
-        let field = match slice(&name)? {
-            b"type" => &mut fields.event_type,
-            b"payload" => &mut fields.payload,
-            b"aggregate" => &mut fields.aggregate,
-            b"metadata" => &mut fields.metadata,
-            // A reader passes over fields that it does not know.
-            _ => continue,
-        };
-        *field = Some(Cow::Owned(bytes(value)?));
+        if let Some(field) = field(&mut fields, slice(&name)?) {
+            *field = Some(Cow::Owned(bytes(value)?));
+        }
     }
     Ok(fields)
+}
+
+/// The field of that name. A reader passes over those that it does not know.
+fn field<'f, 'v>(
+    fields: &'f mut EntryFields<'v>,
+    name: &[u8],
+) -> Option<&'f mut Option<Cow<'v, [u8]>>> {
+    match name {
+        b"type" => Some(&mut fields.event_type),
+        b"payload" => Some(&mut fields.payload),
+        b"aggregate" => Some(&mut fields.aggregate),
+        b"metadata" => Some(&mut fields.metadata),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +322,7 @@ mod tests {
     use event_core::Category;
 
     use super::*;
+    use crate::tap::Raw;
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -246,6 +381,95 @@ mod tests {
             if event.event_type() == "sdlc.phase.changed"));
         assert!(matches!(entries[1], FeedEntry::Undecodable { .. }));
         assert!(matches!(entries[2], FeedEntry::Undecodable { .. }));
+    }
+
+    /// As the server writes it.
+    fn write(value: &Value, into: &mut Vec<u8>) {
+        match value {
+            Value::Array(values) => {
+                into.extend(format!("*{}\r\n", values.len()).bytes());
+                values.iter().for_each(|value| write(value, into));
+            }
+            Value::BulkString(text) => {
+                into.extend(format!("${}\r\n", text.len()).bytes());
+                into.extend(text);
+                into.extend(b"\r\n");
+            }
+            Value::Nil => into.extend(b"*-1\r\n"),
+            _ => unreachable!("no reply to XREAD has it"),
+        }
+    }
+
+    /// Each stream of a reply, with its entries and where they end.
+    fn streams(mut reply: impl FnMut() -> Reply) -> Result<Vec<String>, Unreadable> {
+        let partition = Partition::from(Category::new("sdlc").unwrap());
+        let mut found = Vec::new();
+        each_stream(reply(), |key, entries| {
+            found.push(format!("{key:?} {:?}", entries.decode(&partition)?));
+            Ok(())
+        })?;
+        each_stream(reply(), |_, entries| {
+            found.push(format!("{:?}", entries.last_position()?));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn a_reply_is_read_alike_parsed_and_as_it_was_sent() {
+        let entry = |id: &str, fields: &[&str]| {
+            let fields = fields.iter().map(|field| text(field)).collect();
+            Value::Array(vec![text(id), Value::Array(fields)])
+        };
+        let stream = |key: &str, entries| Value::Array(vec![text(key), Value::Array(entries)]);
+        let metadata = r#"{"eventId":"0190b6c0-0000-7000-8000-000000000001","user":"\r\n ü"}"#;
+        let aggregate = r#"{"type":"project","id":"*1","version":3}"#;
+        let reply = Value::Array(vec![
+            stream(
+                "events:sdlc",
+                vec![
+                    entry("1-0", &["type", "phase.changed", "payload", "{}", "x", "y"]),
+                    entry(
+                        "2-7",
+                        &[
+                            "metadata",
+                            metadata,
+                            "aggregate",
+                            aggregate,
+                            "payload",
+                            "\"\r\n\"",
+                            "type",
+                            "a.b",
+                        ],
+                    ),
+                    entry("3-0", &["payload", ""]),
+                    Value::Array(vec![text("4-0"), Value::Nil]),
+                ],
+            ),
+            stream("changes", vec![entry("5-1", &["change", "members"])]),
+            stream("nothing", Vec::new()),
+        ]);
+        let mut bytes = Vec::new();
+        write(&reply, &mut bytes);
+
+        let parsed = streams(|| Reply::Parsed(reply.clone())).unwrap();
+        assert_eq!(parsed.len(), 6);
+        assert!(parsed[3].contains("sequence: 0"), "{}", parsed[3]);
+        let raw = |bytes: &[u8]| streams(|| Reply::Raw(Raw::of(bytes)));
+        assert_eq!(raw(&bytes).unwrap(), parsed);
+
+        // Whatever is wrong with it is an error.
+        for end in 0..bytes.len() {
+            assert!(raw(&bytes[..end]).is_err(), "{end}");
+        }
+        for (at, byte) in bytes.iter().enumerate() {
+            let mut broken = bytes.clone();
+            broken[at] = byte.wrapping_add(1);
+            // Some are only another reply.
+            let _ = raw(&broken);
+        }
+        assert!(raw(b"*1\r\n*2\r\n$1\r\na\r\n*99999999999999999\r\n").is_err());
+        assert!(raw(b"*1\r\n*2\r\n$18446744073709551615\r\na\r\n").is_err());
     }
 
     #[test]
