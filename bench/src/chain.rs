@@ -11,12 +11,10 @@ use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 
 use crate::bare::{self, Follower};
-use crate::latency::{Listener, Pace, Stored};
+use crate::latency::{Feeds, Listener, METADATA, Pace, Stored};
 use crate::order;
 use crate::plan::Plan;
-use crate::propagate::METADATA;
 use crate::report::{Bound, Reach, Report};
-use crate::rounds::in_turns;
 use crate::running::Running;
 use crate::start_server;
 
@@ -73,36 +71,12 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         .build()?;
     let links = [Running::start(&first), Running::start(&second)];
 
-    let sides = in_turns(
-        plan.few_rounds(),
-        async || {
-            let connection = connection.clone();
-            listener
-                .p99(pace, move |due| {
-                    let mut connection = connection.clone();
-                    async move {
-                        let payload = serde_json::to_string(&Stored::new(due))?;
-                        let command = bare::add(FIRST_FEED, "latency.stored", &payload, METADATA);
-                        bare::ask(&mut connection, &command).await?;
-                        Ok(())
-                    }
-                })
-                .await
-        },
-        async || {
-            let first = first.clone();
-            listener
-                .p99(pace, move |due| {
-                    let first = first.clone();
-                    async move {
-                        first.publish(Stored::new(due)).await?;
-                        Ok(())
-                    }
-                })
-                .await
-        },
-    )
-    .await?;
+    let feeds = Feeds {
+        bare: (&connection, FIRST_FEED),
+        ours: &first,
+    };
+    let rounds = plan.few_rounds();
+    let sides = listener.p99_of_stored(pace, rounds, feeds).await?;
     for link in links {
         link.stop().await?;
     }

@@ -12,9 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use event_core::Event;
+use event_core::{Event, Service};
+use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
+
+use crate::bare;
+use crate::rounds::{Sides, in_turns};
+
+/// Metadata as ours has it.
+pub(crate) const METADATA: &str = r#"{"eventId":"019ab000-0000-7000-8000-000000000000","timestamp":"2026-01-01T00:00:00.000000Z","correlationId":"019ab000-0000-7000-8000-000000000000","source":"bench","schemaVersion":1}"#;
 
 /// How long to wait for the last ones.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,6 +69,12 @@ pub(crate) struct Pace {
     pub(crate) messages: usize,
     /// Messages for each second.
     pub(crate) rate: usize,
+}
+
+/// Where both sides say their messages.
+pub(crate) struct Feeds<'a> {
+    pub(crate) bare: (&'a MultiplexedConnection, &'static str),
+    pub(crate) ours: &'a Service,
 }
 
 /// Notes how long each message took.
@@ -153,5 +166,42 @@ impl Listener {
             let slow = heard.get(index).context("nothing was heard")?;
             Ok(slow.took as f64 / 1e6)
         })
+    }
+
+    /// The 99th percentiles where messages are stored: by hand, and by us.
+    pub(crate) async fn p99_of_stored(
+        &self,
+        pace: Pace,
+        rounds: usize,
+        Feeds { bare, ours }: Feeds<'_>,
+    ) -> anyhow::Result<Sides> {
+        in_turns(
+            rounds,
+            async || {
+                let (connection, feed) = (bare.0.clone(), bare.1);
+                self.p99(pace, move |due| {
+                    let mut connection = connection.clone();
+                    async move {
+                        let payload = serde_json::to_string(&Stored::new(due))?;
+                        let command = bare::add(feed, "latency.stored", &payload, METADATA);
+                        bare::ask(&mut connection, &command).await?;
+                        Ok(())
+                    }
+                })
+                .await
+            },
+            async || {
+                let service = ours.clone();
+                self.p99(pace, move |due| {
+                    let service = service.clone();
+                    async move {
+                        service.publish(Stored::new(due)).await?;
+                        Ok(())
+                    }
+                })
+                .await
+            },
+        )
+        .await
     }
 }

@@ -9,18 +9,15 @@ use event_core::HandlerDefinition;
 use event_core::prelude::*;
 
 use crate::bare::{self, Follower};
-use crate::latency::{Listener, Pace, Stored};
+use crate::latency::{Feeds, Listener, Pace, Stored};
 use crate::order;
 use crate::plan::Plan;
 use crate::report::{Bound, Reach, Report};
-use crate::rounds::{Sides, in_turns};
+use crate::rounds::Sides;
 use crate::running::Running;
 use crate::start_server;
 
 const BARE_FEED: &str = "bare:latency";
-
-/// Metadata as ours has it.
-pub(crate) const METADATA: &str = r#"{"eventId":"019ab000-0000-7000-8000-000000000000","timestamp":"2026-01-01T00:00:00.000000Z","correlationId":"019ab000-0000-7000-8000-000000000000","source":"bench","schemaVersion":1}"#;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let row = "propagate.p99";
@@ -71,36 +68,11 @@ async fn measure_pace(pace: Pace, rounds: usize) -> anyhow::Result<Sides> {
         .build()?;
     let running = Running::start(&service);
 
-    let sides = in_turns(
-        rounds,
-        async || {
-            let connection = connection.clone();
-            listener
-                .p99(pace, move |due| {
-                    let mut connection = connection.clone();
-                    async move {
-                        let payload = serde_json::to_string(&Stored::new(due))?;
-                        let command = bare::add(BARE_FEED, "latency.stored", &payload, METADATA);
-                        bare::ask(&mut connection, &command).await?;
-                        Ok(())
-                    }
-                })
-                .await
-        },
-        async || {
-            let service = service.clone();
-            listener
-                .p99(pace, move |due| {
-                    let service = service.clone();
-                    async move {
-                        service.publish(Stored::new(due)).await?;
-                        Ok(())
-                    }
-                })
-                .await
-        },
-    )
-    .await?;
+    let feeds = Feeds {
+        bare: (&connection, BARE_FEED),
+        ours: &service,
+    };
+    let sides = listener.p99_of_stored(pace, rounds, feeds).await?;
     running.stop().await?;
     reading.abort();
     Ok(sides)
