@@ -15,13 +15,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::de::DeserializeSeed;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::clock::{Clock, Ids};
-use crate::event::{Event, EventDefinition, is_event_type};
+use crate::event::{Event, EventDefinition, MissingUpcast, PastEvent, is_event_type};
 use crate::metadata::{Metadata, RESERVED_KEYS};
-use crate::trace;
+use crate::{metrics, trace};
 
 pub(crate) use body::BodySeed;
 
@@ -69,12 +70,10 @@ impl Codec {
     /// [`CodecError::Encode`] where serde cannot write it as JSON.
     pub fn encode_as<E: Event>(&self, event: &E, event_id: Uuid) -> Result<NewEvent, CodecError> {
         let definition = event.definition();
-        let payload = body::encode(event).map_err(|source| CodecError::Encode {
-            event_type: definition.name().to_owned(),
-            source,
-        })?;
+        let payload = payload_of(event)?;
         let mut metadata = Metadata::new(event_id, self.clock.now());
         metadata.key = event.key();
+        metadata.schema_version = definition.schema_version();
         metadata.source = self.source.as_deref().map(str::to_owned);
         Cause::apply(&mut metadata);
         trace::apply(&mut metadata);
@@ -169,39 +168,130 @@ impl NewEvent {
     }
 }
 
+/// The payload of an event, as JSON text.
+pub(crate) fn payload_of<E: Event>(event: &E) -> Result<String, CodecError> {
+    body::encode(event).map_err(|source| CodecError::Encode {
+        event_type: event.definition().name().to_owned(),
+        source,
+    })
+}
+
+/// What a stored event is read as: one event, or several where its type was split, or none where it is
+/// retired.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded<E> {
+    /// One, as almost always.
+    One(E),
+    /// Any number.
+    Several(Vec<E>),
+}
+
+impl<E> IntoIterator for Decoded<E> {
+    type Item = E;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<E>, std::vec::IntoIter<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, several) = match self {
+            Self::One(event) => (Some(event), Vec::new()),
+            Self::Several(events) => (None, events),
+        };
+        one.into_iter().chain(several)
+    }
+}
+
 /// Reads a payload of the given type and version as a Rust type.
 pub(crate) fn decode<E: Event>(
     event_type: &str,
     schema_version: u32,
     payload: &str,
-) -> Result<E, CodecError> {
-    let definition = find::<E>(event_type, schema_version)?;
-    let mut json = serde_json::Deserializer::from_str(payload);
-    BodySeed::new(definition)
-        .deserialize(&mut json)
-        .and_then(|event| json.end().map(|()| event))
-        .map_err(|source| CodecError::decode::<E>(event_type, source))
+) -> Result<Decoded<E>, CodecError> {
+    let unfit = |source| CodecError::decode::<E>(event_type, source);
+    match find::<E>(event_type)? {
+        Found::Current(definition) if definition.schema_version() == schema_version => {
+            let mut json = serde_json::Deserializer::from_str(payload);
+            BodySeed::new(definition)
+                .deserialize(&mut json)
+                .and_then(|event| json.end().map(|()| event))
+                .map(Decoded::One)
+                .map_err(unfit)
+        }
+        Found::Current(definition) => {
+            let payload = serde_json::from_str(payload).map_err(unfit)?;
+            let payload = upcast(definition, event_type, schema_version, payload)?;
+            BodySeed::new(definition)
+                .deserialize(payload)
+                .map(Decoded::One)
+                .map_err(unfit)
+        }
+        Found::Past(past) if past.is_split() => {
+            let payload = serde_json::from_str(payload).map_err(unfit)?;
+            E::split(event_type, payload)
+                .map(Decoded::Several)
+                .map_err(unfit)
+        }
+        Found::Past(past) => {
+            metrics::retired(past.name()).increment(1);
+            Ok(Decoded::Several(Vec::new()))
+        }
+    }
 }
 
-/// The definition of a stored event's type in `E`.
-pub(crate) fn find<E: Event>(
-    event_type: &str,
-    schema_version: u32,
-) -> Result<&'static EventDefinition, CodecError> {
-    let definition = E::DEFINITIONS
+/// What a stored event's type is to `E`.
+pub(crate) enum Found {
+    Current(&'static EventDefinition),
+    Past(&'static PastEvent),
+}
+
+/// Finds a stored event's type in `E`.
+pub(crate) fn find<E: Event>(event_type: &str) -> Result<Found, CodecError> {
+    // A stored name is that of today almost always.
+    if let Some(definition) = E::DEFINITIONS.iter().find(|own| own.name() == event_type) {
+        return Ok(Found::Current(definition));
+    }
+    if let Some(definition) = E::DEFINITIONS
         .iter()
-        .find(|definition| definition.name() == event_type)
-        .ok_or_else(|| CodecError::UnknownType {
+        .find(|own| own.is_stored_as(event_type))
+    {
+        return Ok(Found::Current(definition));
+    }
+    match E::PAST.iter().find(|past| past.name() == event_type) {
+        Some(past) => Ok(Found::Past(past)),
+        None => Err(CodecError::UnknownType {
             event_type: event_type.to_owned(),
             rust_type: type_name::<E>(),
-        })?;
-    if schema_version != 1 {
+        }),
+    }
+}
+
+/// Brings a payload to the shape that this program knows.
+fn upcast(
+    definition: &'static EventDefinition,
+    event_type: &str,
+    stored: u32,
+    mut payload: Value,
+) -> Result<Value, CodecError> {
+    let known = definition.schema_version();
+    if !(1..=known).contains(&stored) {
         return Err(CodecError::UnknownVersion {
             event_type: event_type.to_owned(),
-            schema_version,
+            schema_version: stored,
+            known,
         });
     }
-    Ok(definition)
+    for version in stored..known {
+        let upcast = definition.upcast(version).ok_or_else(|| MissingUpcast {
+            event_type: definition.name(),
+            from: version,
+        })?;
+        payload = upcast
+            .convert(payload)
+            .map_err(|source| CodecError::Upcast {
+                event_type: event_type.to_owned(),
+                from: version,
+                source,
+            })?;
+    }
+    Ok(payload)
 }
 
 /// An event that could not be written as JSON or read from it.
@@ -237,13 +327,42 @@ pub enum CodecError {
     },
     /// The payload's shape is of a version that this program does not know.
     #[error(
-        "`{event_type}` is stored in version {schema_version} of its shape, and this program knows version 1; update the program"
+        "`{event_type}` is stored in version {schema_version} of its shape, and this program knows versions 1 to {known}; update the program"
     )]
     UnknownVersion {
         /// The event's type.
         event_type: String,
         /// The version that is stored.
         schema_version: u32,
+        /// The newest version that this program knows.
+        known: u32,
+    },
+    /// Nothing makes of a payload of one version that of the next.
+    #[error(transparent)]
+    MissingUpcast(#[from] MissingUpcast),
+    /// A stored payload does not fit the function that should bring it to the next version.
+    #[error(
+        "the payload of `{event_type}` does not fit the upcast from version {from}; make that read what is stored"
+    )]
+    Upcast {
+        /// The stored type.
+        event_type: String,
+        /// The version that the upcast reads.
+        from: u32,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// What is stored is not one event today, but none or several.
+    #[error(
+        "`{event_type}` was split or is retired, so it is {count} events of `{rust_type}`; read it by `decode_all`"
+    )]
+    NotOne {
+        /// The stored type.
+        event_type: String,
+        /// The Rust type that was wanted.
+        rust_type: &'static str,
+        /// How many events it is.
+        count: usize,
     },
     /// What is stored is not in the stored form.
     #[error("what is stored is no event: {reason}")]

@@ -14,7 +14,7 @@ use crate::codec::Codec;
 use crate::emit::Emission;
 use crate::event::Declared;
 use crate::failure::{Classifier, ErrorClass, Policy};
-use crate::handler::{Context, Delivery, Handler, HandlerError};
+use crate::handler::{Context, Delivery, Handler, HandlerError, Past};
 use crate::metrics::{self, HandlerMetrics};
 use crate::pattern::Pattern;
 use crate::publisher::{Prepared, Publisher};
@@ -46,6 +46,7 @@ pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) covers: Declared,
+    pub(crate) past: Past,
     pub(crate) emits: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) delivery: Delivery,
@@ -61,12 +62,46 @@ impl Route {
             .get_or_init(|| HandlerMetrics::new(group, &self.name))
     }
 
+    /// Whether it takes events that are stored under this type: those that it is, or was called
+    /// before, and those that are read as what it takes.
     pub(crate) fn takes(&self, event_type: &str) -> bool {
-        self.covers.matches(event_type)
-            && self
-                .patterns
-                .iter()
-                .any(|pattern| pattern.matches(event_type))
+        if self.covers.matches(event_type) && self.reacts_to(event_type) {
+            return true;
+        }
+        let is_split = self.past.is_split(event_type);
+        let mut takes = false;
+        self.covers.for_each(&mut |definition, _| {
+            takes |= (is_split || definition.former_names().contains(&event_type))
+                && self.reacts_to(definition.name());
+        });
+        takes
+    }
+
+    fn reacts_to(&self, event_type: &str) -> bool {
+        let mut patterns = self.patterns.iter();
+        patterns.any(|pattern| pattern.matches(event_type))
+    }
+
+    async fn handle(
+        &self,
+        event: &RecordedEvent,
+        context: &Context,
+    ) -> Result<Vec<Emission>, HandlerError> {
+        if !self.past.is_split(event.event_type()) {
+            return self.handler.handle(event, context).await;
+        }
+        let mut emissions = Vec::new();
+        for (part, event) in self.past.split(event)?.into_iter().enumerate() {
+            if self.reacts_to(event.event_type()) {
+                let context = Context {
+                    event: event.clone(),
+                    part,
+                    ..context.clone()
+                };
+                emissions.extend(self.handler.handle(&event, &context).await?);
+            }
+        }
+        Ok(emissions)
     }
 
     /// What an error means for the event.
@@ -143,6 +178,7 @@ impl Dispatcher {
             group: Arc::clone(&self.group),
             event: event.clone(),
             attempt,
+            part: 0,
             codec: self.codec.clone(),
         };
         let span = info_span!(
@@ -156,7 +192,7 @@ impl Dispatcher {
         trace::follow(&span, metadata.traceparent.as_deref());
         let work = async {
             // A handler's panic is a failed attempt, and no end of this task.
-            let call = AssertUnwindSafe(route.handler.handle(event, &context)).catch_unwind();
+            let call = AssertUnwindSafe(route.handle(event, &context)).catch_unwind();
             let called = match route.policy.timeout {
                 None => call.await,
                 Some(timeout) => tokio::time::timeout(timeout, call)

@@ -61,6 +61,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) group: &'a str,
     pub(crate) handler: &'a str,
     pub(crate) event_id: Uuid,
+    /// Which part of an event it is whose type was split, counted from 0.
+    pub(crate) part: usize,
 }
 
 /// One event on its way out.
@@ -118,12 +120,16 @@ impl<'a> Emits<'a> {
         let mut event = match self.origin {
             None => self.codec.encode(event)?,
             Some(origin) => {
+                let ordinal = match origin.part {
+                    0 => self.collected.len().to_string(),
+                    part => format!("{part}/{}", self.collected.len()),
+                };
                 let id = derived_id(&[
                     "emit",
                     origin.group,
                     origin.handler,
                     &origin.event_id.to_string(),
-                    &self.collected.len().to_string(),
+                    &ordinal,
                 ]);
                 self.codec.encode_as(event, id)?
             }

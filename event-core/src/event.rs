@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::pattern;
 
@@ -51,15 +52,40 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn key(&self) -> Option<String> {
         None
     }
+
+    /// Types of events that are stored, and that a value of this Rust type can have no more.
+    const PAST: &'static [PastEvent] = &[];
+
+    /// Reads a stored event of a type that was split: one of [`PAST`](Event::PAST).
+    ///
+    /// # Errors
+    /// What serde says where the payload does not fit.
+    fn split(event_type: &str, payload: Value) -> Result<Vec<Self>, serde_json::Error> {
+        let _ = (event_type, payload);
+        Ok(Vec::new())
+    }
 }
 
-/// One event type: its name, and how it travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One event type: its name, how it travels, and how its shape has changed.
+#[derive(Clone, Copy, Debug)]
 pub struct EventDefinition {
     name: &'static str,
     realtime: bool,
     variant: Option<u32>,
+    version: u32,
+    formerly: &'static [&'static str],
+    upcasts: &'static [Upcast],
 }
+
+/// Two definitions are the same where their names are, their ways, their variants and their versions.
+impl PartialEq for EventDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |one: &Self| (one.name, one.realtime, one.variant, one.version);
+        of(self) == of(other) && self.formerly == other.formerly
+    }
+}
+
+impl Eq for EventDefinition {}
 
 impl EventDefinition {
     /// A stored event type.
@@ -78,6 +104,9 @@ impl EventDefinition {
             name,
             realtime: false,
             variant: None,
+            version: 1,
+            formerly: &[],
+            upcasts: &[],
         }
     }
 
@@ -90,6 +119,25 @@ impl EventDefinition {
     /// The index of the enum variant that this type stands for, counted from 0.
     pub const fn variant(mut self, index: u32) -> Self {
         self.variant = Some(index);
+        self
+    }
+
+    /// The version of the payload's shape that this program writes, counted from 1.
+    pub const fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// How stored payloads of older versions become those of the next one: one for each version below
+    /// this one's.
+    pub const fn upcasts(mut self, upcasts: &'static [Upcast]) -> Self {
+        self.upcasts = upcasts;
+        self
+    }
+
+    /// Names under which events of this type were stored before.
+    pub const fn formerly(mut self, names: &'static [&'static str]) -> Self {
+        self.formerly = names;
         self
     }
 
@@ -108,9 +156,190 @@ impl EventDefinition {
         self.variant
     }
 
+    /// The version of the payload's shape that this program writes, counted from 1.
+    pub const fn schema_version(&self) -> u32 {
+        self.version
+    }
+
+    /// Names under which events of this type were stored before.
+    pub const fn former_names(&self) -> &'static [&'static str] {
+        self.formerly
+    }
+
+    /// Whether an event that is stored under this name is of this type.
+    pub fn is_stored_as(&self, event_type: &str) -> bool {
+        self.name == event_type || self.formerly.contains(&event_type)
+    }
+
+    /// What makes of a payload of that version one of the next; `None` where there is nothing.
+    pub fn upcast(&self, from: u32) -> Option<&'static Upcast> {
+        self.upcasts.iter().find(|upcast| upcast.from == from)
+    }
+
+    /// The versions from which no upcast leads to the next one.
+    pub(crate) fn versions_without_upcast(&self) -> Vec<u32> {
+        (1..self.version)
+            .filter(|version| self.upcast(*version).is_none())
+            .collect()
+    }
+
     /// The category, which is the first segment of the name.
     pub fn category(&self) -> Category {
         Category(Cow::Borrowed(first_segment(self.name)))
+    }
+}
+
+/// Makes of a payload of one version that of the next one.
+///
+/// ```
+/// use event_core::{EventDefinition, Upcast};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct PushedV1 {
+///     repository: String,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Pushed {
+///     repository: String,
+///     branch: String,
+/// }
+///
+/// fn add_branch(old: PushedV1) -> Pushed {
+///     Pushed { repository: old.repository, branch: "main".into() }
+/// }
+///
+/// const PUSHED: EventDefinition = EventDefinition::new("github.push")
+///     .version(2)
+///     .upcasts(&[Upcast::new(1, |payload| Upcast::apply(add_branch, payload))]);
+///
+/// let upcast = PUSHED.upcast(1).unwrap();
+/// let payload = upcast.convert(serde_json::json!({"repository": "octo/hello"})).unwrap();
+/// assert_eq!(payload["branch"], "main");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Upcast {
+    from: u32,
+    convert: fn(Value) -> Result<Value, serde_json::Error>,
+}
+
+impl Upcast {
+    /// Converts payloads of version `from` to version `from + 1`.
+    pub const fn new(from: u32, convert: fn(Value) -> Result<Value, serde_json::Error>) -> Self {
+        Self { from, convert }
+    }
+
+    /// Calls a function from one JSON [`Value`] to another, or from the old type to the new one: what
+    /// serde can read, and what it can write.
+    ///
+    /// # Errors
+    /// What serde says where the payload does not fit, or cannot be written.
+    pub fn apply<I: DeserializeOwned, O: Serialize>(
+        function: impl FnOnce(I) -> O,
+        payload: Value,
+    ) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(function(serde_json::from_value(payload)?))
+    }
+
+    /// The version that it reads.
+    pub const fn from(&self) -> u32 {
+        self.from
+    }
+
+    /// Converts a payload.
+    ///
+    /// # Errors
+    /// What serde says where the payload does not fit.
+    pub fn convert(&self, payload: Value) -> Result<Value, serde_json::Error> {
+        (self.convert)(payload)
+    }
+}
+
+/// A version of an event that no upcast leads on from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nothing brings `{event_type}` from version {from} to version {}; add `upcast({from} = function)` to its `#[event(…)]`", from + 1
+)]
+pub struct MissingUpcast {
+    /// The event's type.
+    pub event_type: &'static str,
+    /// The version that nothing reads.
+    pub from: u32,
+}
+
+/// Whether each event can be read in every version that there was.
+pub(crate) const fn upcasts_are_whole(definitions: &[EventDefinition]) -> bool {
+    let mut index = 0;
+    while index < definitions.len() {
+        let definition = &definitions[index];
+        let mut version = 1;
+        while version < definition.version {
+            let mut at = 0;
+            while at < definition.upcasts.len() && definition.upcasts[at].from != version {
+                at += 1;
+            }
+            if at == definition.upcasts.len() {
+                return false;
+            }
+            version += 1;
+        }
+        index += 1;
+    }
+    true
+}
+
+/// A type of events that are stored, and that are written no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastEvent {
+    name: &'static str,
+    is_split: bool,
+}
+
+impl PastEvent {
+    /// Events of this type mean nothing any more: whoever reads them passes over them.
+    ///
+    /// # Panics
+    /// If `name` is no event type; an error of the compiler, as in [`EventDefinition::new`].
+    pub const fn retired(name: &'static str) -> Self {
+        Self {
+            name: EventDefinition::new(name).name,
+            is_split: false,
+        }
+    }
+
+    /// An event of this type is read as some events of other types: see [`Event::split`].
+    ///
+    /// # Panics
+    /// If `name` is no event type; an error of the compiler, as in [`EventDefinition::new`].
+    pub const fn split(name: &'static str) -> Self {
+        Self {
+            name: EventDefinition::new(name).name,
+            is_split: true,
+        }
+    }
+
+    /// Calls a function from the old payload to the events of today.
+    ///
+    /// # Errors
+    /// What serde says where the payload does not fit.
+    pub fn apply<I: DeserializeOwned, O: IntoIterator<Item = E>, E>(
+        function: impl FnOnce(I) -> O,
+        payload: Value,
+    ) -> Result<Vec<E>, serde_json::Error> {
+        Ok(function(serde_json::from_value(payload)?)
+            .into_iter()
+            .collect())
+    }
+
+    /// The full dotted name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is read as other events.
+    pub const fn is_split(&self) -> bool {
+        self.is_split
     }
 }
 

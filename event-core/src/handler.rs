@@ -12,7 +12,7 @@ use crate::BoxError;
 use crate::codec::{Codec, CodecError};
 use crate::dependencies::{Dependencies, DependencyType, Dependent, MissingDependency};
 use crate::emit::{Emission, Emit, Emits, Origin};
-use crate::event::{Declared, Event};
+use crate::event::{Declared, Event, PastEvent};
 use crate::failure::{Classifier, Classify, OnExhausted, Policy, Retry, class_of, class_of_any};
 use crate::recorded::RecordedEvent;
 
@@ -70,6 +70,8 @@ pub struct Context {
     pub(crate) group: Arc<str>,
     pub(crate) event: RecordedEvent,
     pub(crate) attempt: u32,
+    /// Which part of an event it is whose type was split, counted from 0.
+    pub(crate) part: usize,
     pub(crate) codec: Codec,
 }
 
@@ -105,6 +107,7 @@ impl Context {
             group: &self.group,
             handler: &self.handler,
             event_id: self.event_id(),
+            part: self.part,
         };
         let _station = tracing::debug_span!("codec").entered();
         let mut emits = Emits::of(&self.codec, origin);
@@ -128,10 +131,28 @@ pub trait HandlerEvent: Sized + Send + Sync {
     /// # Errors
     /// [`CodecError`] where the event does not fit.
     fn from_recorded(event: &RecordedEvent) -> Result<Self, CodecError>;
+
+    /// Types of stored events that are read as other events.
+    const PAST: &'static [PastEvent] = &[];
+
+    /// What an event of such a type is read as.
+    ///
+    /// # Errors
+    /// [`CodecError`] where the event does not fit.
+    fn split(event: &RecordedEvent) -> Result<Vec<RecordedEvent>, CodecError> {
+        Ok(vec![event.clone()])
+    }
 }
 
 impl<E: Event> HandlerEvent for E {
     const COVERS: Declared = Declared::Types(E::DEFINITIONS);
+
+    const PAST: &'static [PastEvent] = E::PAST;
+
+    fn split(event: &RecordedEvent) -> Result<Vec<RecordedEvent>, CodecError> {
+        let events = event.decode_all::<E>()?;
+        events.iter().map(|part| event.restated(part)).collect()
+    }
 
     fn from_recorded(event: &RecordedEvent) -> Result<Self, CodecError> {
         event.decode()
@@ -259,6 +280,32 @@ pub type HandlerFuture<'a> =
 /// How `#[event_handler]` calls a method.
 pub type MethodCall<D> = for<'a> fn(&'a D, &'a RecordedEvent, &'a Context) -> HandlerFuture<'a>;
 
+/// How a handler reads events whose types were split.
+#[derive(Clone, Copy)]
+pub(crate) struct Past {
+    events: &'static [PastEvent],
+    split: fn(&RecordedEvent) -> Result<Vec<RecordedEvent>, CodecError>,
+}
+
+impl Past {
+    fn of<E: HandlerEvent>() -> Self {
+        Self {
+            events: E::PAST,
+            split: E::split,
+        }
+    }
+
+    /// Whether events of this type are read as others.
+    pub(crate) fn is_split(&self, event_type: &str) -> bool {
+        let is_it = |past: &PastEvent| past.is_split() && past.name() == event_type;
+        self.events.iter().any(is_it)
+    }
+
+    pub(crate) fn split(&self, event: &RecordedEvent) -> Result<Vec<RecordedEvent>, CodecError> {
+        (self.split)(event)
+    }
+}
+
 type Make = Arc<dyn Fn(&Dependencies) -> Result<Arc<dyn Handler>, MissingDependency> + Send + Sync>;
 
 /// A handler and what a service must know of it: its name, what it reacts to, what it emits.
@@ -291,6 +338,7 @@ pub struct HandlerDefinition {
     pub(crate) on: Vec<String>,
     pub(crate) emits: Vec<String>,
     pub(crate) covers: Declared,
+    pub(crate) past: Past,
     pub(crate) declares: Declared,
     pub(crate) dependencies: Vec<DependencyType>,
     make: Make,
@@ -304,7 +352,7 @@ impl HandlerDefinition {
             name.into(),
             Arc::new(move |_| Ok(Arc::clone(&handler))),
             Vec::new(),
-            Declared::Anything,
+            (Declared::Anything, Past::of::<RecordedEvent>()),
             Declared::Anything,
         )
     }
@@ -327,7 +375,7 @@ impl HandlerDefinition {
             name.into(),
             Arc::new(move |_| Ok(Arc::clone(&handler))),
             Vec::new(),
-            E::COVERS,
+            (E::COVERS, Past::of::<E>()),
             O::DECLARES,
         )
     }
@@ -345,7 +393,7 @@ impl HandlerDefinition {
                 Ok(Arc::new(MethodHandler { this, call }) as Arc<dyn Handler>)
             }),
             D::dependencies(),
-            E::COVERS,
+            (E::COVERS, Past::of::<E>()),
             O::DECLARES,
         )
     }
@@ -354,7 +402,7 @@ impl HandlerDefinition {
         name: String,
         make: Make,
         dependencies: Vec<DependencyType>,
-        covers: Declared,
+        (covers, past): (Declared, Past),
         declares: Declared,
     ) -> Self {
         Self {
@@ -369,6 +417,7 @@ impl HandlerDefinition {
             on: Vec::new(),
             emits: Vec::new(),
             covers,
+            past,
             declares,
             dependencies,
             make,

@@ -58,12 +58,13 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub use aggregate::Aggregate;
 pub use clock::{Clock, Ids};
-pub use codec::{Codec, CodecError, NewEvent};
+pub use codec::{Codec, CodecError, Decoded, NewEvent};
 pub use dependencies::{Dependencies, Dependency, DependencyType, Dependent, MissingDependency};
 pub use dispatcher::HandlerFailure;
 pub use emit::{Emission, Emit, Emits, Envelope, To};
 pub use event::{
-    Category, Declared, Event, EventDefinition, EventRegistration, InvalidCategory, is_event_type,
+    Category, Declared, Event, EventDefinition, EventRegistration, InvalidCategory, MissingUpcast,
+    PastEvent, Upcast, is_event_type,
 };
 pub use event_macros::{Event, emits, event_handler, on};
 pub use failure::{Classifier, Classify, ErrorClass, Failure, OnExhausted, Policy, Retry};
@@ -112,6 +113,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
+    pub use serde_json::{Error as JsonError, Value};
 
     pub use crate::failure::{ClassifierOf, OrdinaryClassifier};
 }

@@ -74,6 +74,7 @@ const ERROR: &str = "error.type";
 const SERVER: &str = "server.address";
 const HANDLER: &str = "event.handler";
 const CHANGE: &str = "event.lease.change";
+const TYPE: &str = "event.type";
 
 /// What stands for this framework in the label that OpenTelemetry wants for messages.
 const THIS_SYSTEM: &str = "event";
@@ -177,8 +178,17 @@ pub const COMMITS: Metric = Metric {
     description: "Times that the progress of a partition was stored, with what was emitted",
 };
 
+/// Stored events that are passed over, since their type is retired.
+pub const RETIRED: Metric = Metric {
+    name: "event.retired",
+    kind: MetricKind::Counter,
+    unit: Unit::Count,
+    labels: &[TYPE],
+    description: "Times that a stored event was passed over, since its type is retired",
+};
+
 /// All metrics there are.
-pub const ALL: [Metric; 11] = [
+pub const ALL: [Metric; 12] = [
     SENT,
     CONSUMED,
     PROCESS_DURATION,
@@ -190,6 +200,7 @@ pub const ALL: [Metric; 11] = [
     RECONNECTS,
     LEASE_CHANGES,
     COMMITS,
+    RETIRED,
 ];
 
 /// Tells the recorder of the program the units and descriptions of all metrics. To be called once,
@@ -213,6 +224,11 @@ pub fn describe() {
 /// Counts the [reconnects](RECONNECTS) to a server; for stores.
 pub fn reconnects(server: &str) -> Counter {
     counter(&RECONNECTS, &[(SERVER, server)])
+}
+
+/// Counts events that are passed over, since their type is [retired](RETIRED).
+pub(crate) fn retired(event_type: &str) -> Counter {
+    counter(&RETIRED, &[(TYPE, event_type)])
 }
 
 fn labels(pairs: &[(&'static str, &str)]) -> Vec<Label> {

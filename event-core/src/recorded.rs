@@ -1,12 +1,13 @@
 //! Recorded events: an event as it lies in a store.
 
+use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::codec::{self, CodecError};
-use crate::event::{Category, Declared, Event, InvalidCategory};
+use crate::codec::{self, CodecError, Decoded};
+use crate::event::{Category, Event, EventDefinition, InvalidCategory};
 use crate::metadata::Metadata;
 
 /// The number of an event of one aggregate, counted from 1 without holes; 0 is before the first.
@@ -272,8 +273,32 @@ impl RecordedEvent {
     /// Reads it as a Rust type.
     ///
     /// # Errors
-    /// [`CodecError`] where `E` has no such type, or the payload does not fit it.
+    /// [`CodecError`] where `E` has no such type, the payload does not fit it, or it is read as other
+    /// than one event ([`decode_all`](Self::decode_all)).
     pub fn decode<E: Event>(&self) -> Result<E, CodecError> {
+        match self.decoded()? {
+            Decoded::One(event) => Ok(event),
+            Decoded::Several(mut events) => match (events.pop(), events.len()) {
+                (Some(event), 0) => Ok(event),
+                (last, others) => Err(CodecError::NotOne {
+                    event_type: self.event_type().to_owned(),
+                    rust_type: type_name::<E>(),
+                    count: others + usize::from(last.is_some()),
+                }),
+            },
+        }
+    }
+
+    /// Reads it as a Rust type: as several events where its type was split, as none where it is
+    /// retired.
+    ///
+    /// # Errors
+    /// [`CodecError`] where `E` has no such type, or the payload does not fit it.
+    pub fn decode_all<E: Event>(&self) -> Result<Vec<E>, CodecError> {
+        Ok(self.decoded()?.into_iter().collect())
+    }
+
+    fn decoded<E: Event>(&self) -> Result<Decoded<E>, CodecError> {
         codec::decode(
             self.event_type(),
             self.metadata().schema_version,
@@ -281,16 +306,32 @@ impl RecordedEvent {
         )
     }
 
-    /// Reads it as a Rust type if that has such an event type: `None` if it has not.
+    /// Reads it as a Rust type if that has such an event type: `None` if it has not, also where it is
+    /// of the past.
     ///
     /// # Errors
     /// [`CodecError`] where the payload does not fit the type.
     pub fn view<E: Event>(&self) -> Result<Option<E>, CodecError> {
-        if Declared::Types(E::DEFINITIONS).matches(self.event_type()) {
+        let is_own = |definition: &EventDefinition| definition.is_stored_as(self.event_type());
+        if E::DEFINITIONS.iter().any(is_own) {
             self.decode().map(Some)
         } else {
             Ok(None)
         }
+    }
+
+    /// The same event in the place of this one, as `E` is written today.
+    pub(crate) fn restated<E: Event>(&self, event: &E) -> Result<Self, CodecError> {
+        let definition = event.definition();
+        let mut metadata = self.metadata().clone();
+        metadata.schema_version = definition.schema_version();
+        Ok(Self::new(
+            definition.name(),
+            codec::payload_of(event)?,
+            self.position(),
+            self.aggregate().cloned(),
+            metadata,
+        ))
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::{Instrument, debug_span};
 use crate::BoxError;
 use crate::aggregate::{Aggregate, can_be_aggregate};
 use crate::codec::{Codec, CodecError};
-use crate::event::Event;
+use crate::event::{Event, upcasts_are_whole};
 use crate::metrics::SentMetrics;
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::store::{Append, AppendError, Appended, EventStore, Expected, ReadError, Versions};
@@ -73,6 +73,10 @@ impl<A: Aggregate> Repository<A> {
                 can_be_aggregate(A::Event::DEFINITIONS),
                 "all events of an aggregate must be stored events of one category (the first \
                  segment of their types): change their #[event(\"…\")] types"
+            );
+            assert!(
+                upcasts_are_whole(A::Event::DEFINITIONS),
+                "an event of this aggregate has a version that no upcast leads from"
             );
         }
         Self {
@@ -297,8 +301,10 @@ impl<A: Aggregate> Fold<A> {
                 )));
                 ControlFlow::Break(())
             }
-            Ok(Some((version, event))) => {
-                self.state.apply(&event);
+            Ok(Some((version, decoded))) => {
+                for event in decoded {
+                    self.state.apply(&event);
+                }
                 self.version = version;
                 ControlFlow::Continue(())
             }

@@ -46,23 +46,8 @@ pub(crate) enum Value {
 impl Argument {
     /// Splits at the commas.
     pub(crate) fn list(tokens: TokenStream, errors: &mut Errors) -> Vec<Argument> {
-        let mut pieces = Vec::new();
-        let mut piece = TokenStream::new();
-        for token in tokens {
-            match token {
-                TokenTree::Punct(comma) if comma.as_char() == ',' => {
-                    if piece.is_empty() {
-                        errors.at(&comma, "there is nothing before this comma; remove it");
-                    }
-                    pieces.push(std::mem::take(&mut piece));
-                }
-                other => piece.extend([other]),
-            }
-        }
-        pieces.push(piece);
-        pieces
+        pieces(tokens, errors)
             .into_iter()
-            .filter(|piece| !piece.is_empty())
             .filter_map(|piece| match syn::parse2(piece) {
                 Ok(argument) => Some(argument),
                 Err(error) => {
@@ -179,6 +164,43 @@ impl Named {
         None
     }
 
+    /// Reads a list in parentheses, or says what to write: `upcast(1 = function)`.
+    pub(crate) fn list<T: Parse>(&self, example: &str, errors: &mut Errors) -> Vec<T> {
+        let name = &self.name;
+        let Value::Listed(list) = &self.value else {
+            errors.at(self.tokens(), format!("write `{name}({example})`"));
+            return Vec::new();
+        };
+        let mut items = Vec::new();
+        if list.stream().is_empty() {
+            errors.at(
+                self.tokens(),
+                format!("`{name}` is empty; write `{name}({example})`"),
+            );
+        }
+        for piece in pieces(list.stream(), errors) {
+            match syn::parse2(piece.clone()) {
+                Ok(item) => items.push(item),
+                Err(_) => errors.at(
+                    &piece,
+                    format!(
+                        "`{}` does not belong in `{name}`; write `{name}({example})`",
+                        text(&piece)
+                    ),
+                ),
+            }
+        }
+        items
+    }
+
+    /// Reads one value after `=`, or a list in parentheses.
+    pub(crate) fn one_or_list<T: Parse>(&self, example: &str, errors: &mut Errors) -> Vec<T> {
+        match &self.value {
+            Value::Listed(_) => self.list(example, errors),
+            _ => self.value(example, errors).into_iter().collect(),
+        }
+    }
+
     /// All of it, for messages.
     pub(crate) fn tokens(&self) -> TokenStream {
         let name = &self.name;
@@ -225,6 +247,26 @@ fn meant<T: Parse>(tokens: &TokenStream, example: &str) -> String {
         return format!("\"{written}\"");
     }
     example.to_owned()
+}
+
+/// What stands between the commas.
+fn pieces(tokens: TokenStream, errors: &mut Errors) -> Vec<TokenStream> {
+    let mut pieces = Vec::new();
+    let mut piece = TokenStream::new();
+    for token in tokens {
+        match token {
+            TokenTree::Punct(comma) if comma.as_char() == ',' => {
+                if piece.is_empty() {
+                    errors.at(&comma, "there is nothing before this comma; remove it");
+                }
+                pieces.push(std::mem::take(&mut piece));
+            }
+            other => piece.extend([other]),
+        }
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
 }
 
 /// Which options were written already.

@@ -63,10 +63,15 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `"github.push"` | its event type | its event type | |
 /// | `key = field` | the field that names what must stay in order; of a tuple its index, `key = 0` | the same | |
 /// | `realtime` | it is sent by Pub/Sub and kept nowhere | the same | |
+/// | `version = 3` | the version of its payload's shape, counted from 1 | the same | |
+/// | `upcast(1 = f, 2 = g)` | functions from each older version's payload to that of the next: from and to JSON, or types that serde reads and writes | the same | |
+/// | `formerly = "a.b"`, `formerly("a.b", "a.c")` | what it was called before | the same | |
+/// | `retired("a.b", …)` | | | types that are stored and mean nothing any more: they are passed over |
+/// | `split("a.b" = f, …)` | | | types that are stored and are read as others: `f` takes the payload, and gives any number of events |
 /// | `crate = path` | where `event_core` is, if not there | | the same, for all variants |
 ///
 /// An event type matches `^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$`; its first segment is its category.
-/// A `key` is any field that can be displayed.
+/// A `key` is any field that can be displayed. Names of the past are of the category of today's.
 ///
 /// # The payload
 ///

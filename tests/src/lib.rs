@@ -15,6 +15,8 @@ pub use redis_server::RedisServer;
 mod documents {
     #[doc = include_str!("../../docs/how-to/make-a-handler-idempotent.md")]
     struct MakeAHandlerIdempotent;
+    #[doc = include_str!("../../docs/how-to/change-an-event.md")]
+    struct ChangeAnEvent;
     #[doc = include_str!("../../docs/how-to/choose-partitions.md")]
     struct ChoosePartitions;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]

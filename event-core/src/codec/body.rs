@@ -374,7 +374,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::encode;
-    use crate::codec::decode;
+    use crate::codec::{CodecError, Decoded};
     use crate::event::{Event, EventDefinition};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -417,6 +417,13 @@ mod tests {
 
         fn definition(&self) -> &'static EventDefinition {
             &Self::DEFINITIONS[0]
+        }
+    }
+
+    fn decode<E: Event>(name: &str, version: u32, json: &str) -> Result<E, CodecError> {
+        match crate::codec::decode(name, version, json)? {
+            Decoded::One(event) => Ok(event),
+            Decoded::Several(_) => unreachable!("nothing was split"),
         }
     }
 

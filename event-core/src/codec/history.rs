@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::codec::{BodySeed, CodecError, NewEvent, find};
+use crate::codec::{self, BodySeed, CodecError, Decoded, Found, NewEvent};
 use crate::event::Event;
 use crate::metadata::Metadata;
 use crate::recorded::{AggregateId, AggregateRef, Position, RecordedEvent, Version};
@@ -68,26 +68,20 @@ impl<'a> HistoryEntry<'a> {
     /// # Errors
     /// [`CodecError`] where the element is not in the stored form, `E` has no such type, or the
     /// payload does not fit it.
-    pub fn decode<E: Event>(&self) -> Result<(Version, E), CodecError> {
-        let mut failure = None;
+    pub fn decode<E: Event>(&self) -> Result<(Version, Decoded<E>), CodecError> {
         let mut json = serde_json::Deserializer::from_slice(self.element);
-        let seed = TypedElement {
-            failure: &mut failure,
-            event: PhantomData,
-        };
-        match seed.deserialize(&mut json).and_then(|found| {
-            json.end()?;
-            Ok(found)
-        }) {
-            Ok(found) => Ok(found),
-            Err(source) => Err(failure.unwrap_or_else(|| {
-                // Serde says only where the text breaks; the type says whose payload it is.
-                match self.parts() {
-                    Ok(parts) => CodecError::decode::<E>(&parts.event_type, source),
-                    Err(error) => error,
-                }
-            })),
+        let newest = TypedElement(PhantomData)
+            .deserialize(&mut json)
+            .and_then(|found| json.end().map(|()| found));
+        if let Ok((version, event)) = newest {
+            return Ok((version, Decoded::One(event)));
         }
+        // It is of another shape than today's, or something is wrong with it. The version of the shape
+        // stands behind the payload, so that could not be known.
+        let parts = self.parts()?;
+        let payload = parts.payload.get();
+        let decoded = codec::decode(&parts.event_type, parts.schema_version, payload)?;
+        Ok((parts.version, decoded))
     }
 
     /// When the event was made, in microseconds since 1970.
@@ -328,14 +322,10 @@ impl<'de> Deserialize<'de> for Parts<'de> {
     }
 }
 
-/// Reads version and payload, and skips the rest.
-struct TypedElement<'f, E> {
-    /// What is wrong, where serde's own error cannot say it.
-    failure: &'f mut Option<CodecError>,
-    event: PhantomData<E>,
-}
+/// Reads version and payload of an event of today's shape, and skips the rest.
+struct TypedElement<E>(PhantomData<E>);
 
-impl<'de, E: Event> DeserializeSeed<'de> for TypedElement<'_, E> {
+impl<'de, E: Event> DeserializeSeed<'de> for TypedElement<E> {
     type Value = (Version, E);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -343,7 +333,7 @@ impl<'de, E: Event> DeserializeSeed<'de> for TypedElement<'_, E> {
     }
 }
 
-impl<'de, E: Event> Visitor<'de> for TypedElement<'_, E> {
+impl<'de, E: Event> Visitor<'de> for TypedElement<E> {
     type Value = (Version, E);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -355,12 +345,9 @@ impl<'de, E: Event> Visitor<'de> for TypedElement<'_, E> {
         let version = need(&mut array, "the version")?;
         need::<IgnoredAny, A>(&mut array, "the event id")?;
         let event_type: &str = need(&mut array, "the type")?;
-        let definition = match find::<E>(event_type, 1) {
-            Ok(definition) => definition,
-            Err(error) => {
-                *self.failure = Some(error);
-                return Err(A::Error::custom("unknown type"));
-            }
+        let definition = match codec::find::<E>(event_type) {
+            Ok(Found::Current(definition)) => definition,
+            _ => return Err(A::Error::custom("a type of the past, or none")),
         };
         let event = array
             .next_element_seed(BodySeed::new(definition))?
@@ -373,10 +360,8 @@ impl<'de, E: Event> Visitor<'de> for TypedElement<'_, E> {
         ] {
             need::<IgnoredAny, A>(&mut array, what)?;
         }
-        let schema_version: u32 = need(&mut array, "the schema version")?;
-        if let Err(error) = find::<E>(event_type, schema_version) {
-            *self.failure = Some(error);
-            return Err(A::Error::custom("unknown version"));
+        if need::<u32, A>(&mut array, "the schema version")? != definition.schema_version() {
+            return Err(A::Error::custom("another version"));
         }
         while array.next_element::<IgnoredAny>()?.is_some() {}
         Ok((version, event))
@@ -430,7 +415,10 @@ mod tests {
         let entry = HistoryEntry::new(element.as_bytes());
         assert_eq!(entry.version().unwrap(), 7);
         assert_eq!(entry.timestamp_micros().unwrap(), 1_700_000_000_000_123);
-        assert_eq!(entry.decode::<Counted>().unwrap(), (7, Counted { by: 3 }));
+        assert_eq!(
+            entry.decode::<Counted>().unwrap(),
+            (7, Decoded::One(Counted { by: 3 }))
+        );
     }
 
     #[test]

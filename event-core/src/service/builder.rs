@@ -304,6 +304,7 @@ impl ServiceBuilder {
                         name: definition.name.as_str().into(),
                         patterns: patterns(definition),
                         covers: definition.covers,
+                        past: definition.past,
                         emits: definition.emits.clone(),
                         handler,
                         delivery: definition.delivery,

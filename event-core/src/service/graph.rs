@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use crate::dependencies::Dependencies;
-use crate::event::{Category, EventRegistration, is_event_type};
+use crate::event::{Category, EventDefinition, EventRegistration, MissingUpcast, is_event_type};
 use crate::handler::{Delivery, HandlerDefinition, Start};
 use crate::pattern::Pattern;
 use crate::publisher::AggregateEvents;
@@ -40,6 +40,7 @@ impl Graph<'_> {
             check_delivery(definition, &mut checked.mistakes);
             self.check_emits(definition, &catalog, &mut checked.mistakes);
         }
+        self.check_upcasts(&mut checked.mistakes);
         self.check_starts(&mut checked.mistakes);
         self.check_publishers(&mut checked.mistakes);
         checked.warnings = self.cycles();
@@ -159,6 +160,30 @@ impl Graph<'_> {
                 event_types: declared.into_keys().map(str::to_owned).collect(),
             });
         }
+    }
+
+    /// What is read must be readable in each of its versions.
+    fn check_upcasts(&self, mistakes: &mut Vec<Mistake>) {
+        let mut holes = BTreeSet::new();
+        let mut look = |event: &'static EventDefinition| {
+            for version in event.versions_without_upcast() {
+                holes.insert((event.name(), version));
+            }
+        };
+        for definition in self.definitions {
+            definition.covers.for_each(&mut |event, _| look(event));
+            for dependency in &definition.dependencies {
+                if let Some((_, events)) = dependency.aggregate() {
+                    events.iter().for_each(&mut look);
+                }
+            }
+        }
+        mistakes.extend(
+            holes
+                .into_iter()
+                .map(|(event_type, from)| MissingUpcast { event_type, from })
+                .map(Mistake::MissingUpcast),
+        );
     }
 
     /// The handlers that a group calls in order have one checkpoint for each feed, and so one start.
@@ -510,6 +535,9 @@ pub enum Mistake {
         /// The handler that begins now.
         now: String,
     },
+    /// Stored events of an older version that nothing can read.
+    #[error(transparent)]
+    MissingUpcast(MissingUpcast),
     /// A type that nobody publishes.
     #[error(
         "`{handler}` reacts to `{pattern}`, which no handler emits; correct it, or list it in `.expect_publishers([…])` where others publish it"

@@ -7,7 +7,7 @@ use std::fmt::{self, Debug, Display};
 
 use crate::BoxError;
 use crate::aggregate::Aggregate;
-use crate::codec::{self, Codec, CodecError};
+use crate::codec::{self, Codec, CodecError, Decoded};
 use crate::event::Event;
 
 /// A test of an aggregate in three steps: *given* what has happened, *when* a command comes, *then*
@@ -296,14 +296,18 @@ fn through_codec<E: Event + Debug + PartialEq>(event: &E) -> Result<E, String> {
         new.payload(),
     )
     .map_err(|error| not_survived(event, Some(new.payload()), &with_source(&error)))?;
-    if read == *event {
-        Ok(read)
-    } else {
-        Err(not_survived(
+    match read {
+        Decoded::One(read) if read == *event => Ok(read),
+        Decoded::One(read) => Err(not_survived(
             event,
             Some(new.payload()),
             &format!("{read:?}"),
-        ))
+        )),
+        Decoded::Several(read) => Err(not_survived(
+            event,
+            Some(new.payload()),
+            &format!("{read:?}"),
+        )),
     }
 }
 

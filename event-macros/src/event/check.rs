@@ -1,9 +1,10 @@
 //! What must hold between the parts of an event type.
 
 use proc_macro2::{Ident, TokenStream};
-use syn::{Attribute, Fields, Member};
+use quote::ToTokens;
+use syn::{Attribute, Fields, LitStr, Member};
 
-use super::model::{EventItem, EventType, Name, Shape};
+use super::model::{Changes, EventItem, EventType, Name, Pair, Shape};
 use crate::arguments::Argument;
 use crate::errors::Errors;
 use crate::names::{
@@ -30,6 +31,7 @@ pub(super) fn check(item: &EventItem<'_>, errors: &mut Errors) {
         Shape::Struct(one) => {
             let suggested = event_type_of_struct(&one.ident.to_string());
             check_type(one, &suggested, errors);
+            check_past(item, std::slice::from_ref(one), errors);
         }
         Shape::Enum(variants) => {
             if variants.is_empty() {
@@ -50,6 +52,7 @@ pub(super) fn check(item: &EventItem<'_>, errors: &mut Errors) {
                 refuse_serde(variant.attributes, &SERDE_OF_VARIANT, errors);
             }
             check_distinct(variants, errors);
+            check_past(item, variants, errors);
         }
     }
 }
@@ -69,6 +72,161 @@ fn check_type(one: &EventType<'_>, suggested: &str, errors: &mut Errors) {
         Name::Given(_) | Name::Reported => {}
     }
     check_key(one, errors);
+    check_changes(one, errors);
+}
+
+/// Each older version must lead to the next one, and names must be of the same feed.
+fn check_changes(one: &EventType<'_>, errors: &mut Errors) {
+    let Changes {
+        version,
+        version_reported,
+        upcasts,
+        upcast,
+        upcast_reported: _,
+        formerly,
+        formerly_option,
+    } = &one.changes;
+    if one.realtime {
+        let options = [upcast, formerly_option].into_iter().flatten();
+        let options = options.map(|option| option.to_token_stream());
+        for option in options.chain(version.iter().map(ToTokens::to_token_stream)) {
+            errors.at(
+                &option,
+                "a realtime event is kept nowhere, so there is none of another shape or name; \
+                 remove this",
+            );
+        }
+        return;
+    }
+    check_versions(one, errors);
+    if version.is_none()
+        && !version_reported
+        && let Some(upcast) = upcast
+        && !upcasts.is_empty()
+    {
+        errors.at(
+            upcast,
+            format!(
+                "`upcast` reads older versions, and this is version 1; add `version = {}`",
+                upcasts.len() + 1
+            ),
+        );
+    }
+    let Name::Given(name) = &one.name else { return };
+    for former in formerly {
+        check_past_name(former, &[name.value()], errors);
+    }
+}
+
+fn check_versions(one: &EventType<'_>, errors: &mut Errors) {
+    let Changes {
+        version,
+        upcasts,
+        upcast_reported,
+        ..
+    } = &one.changes;
+    let Some(version) = version else { return };
+    let newest = match version.base10_parse::<u32>() {
+        Ok(newest) if (1..=MOST_VERSIONS).contains(&newest) => newest,
+        _ => {
+            errors.at(
+                version,
+                format!(
+                    "`{version}` is no version; write a number from 1 to {MOST_VERSIONS}, as in \
+                     `version = 2`"
+                ),
+            );
+            return;
+        }
+    };
+    let mut seen = Vec::new();
+    for Pair { key, .. } in upcasts {
+        match key.base10_parse::<u32>() {
+            Ok(from) if seen.contains(&from) => {
+                errors.at(
+                    key,
+                    format!("version {from} is given twice; remove one of them"),
+                );
+            }
+            Ok(from) if (1..newest).contains(&from) => seen.push(from),
+            _ => errors.at(
+                key,
+                format!(
+                    "there is no version {key} before version {newest}; an upcast leads from one \
+                     version to the next, up to version {newest}"
+                ),
+            ),
+        }
+    }
+    let missing: Vec<String> = (1..newest)
+        .filter(|from| !seen.contains(from))
+        .map(|from| format!("{from} = function"))
+        .collect();
+    if !missing.is_empty() && !upcast_reported {
+        errors.at(
+            version,
+            format!(
+                "stored events of older versions could not be read; add `upcast({})`, with functions \
+                 from each version's payload to that of the next",
+                missing.join(", ")
+            ),
+        );
+    }
+}
+
+/// More than anybody writes by hand.
+const MOST_VERSIONS: u32 = 1_000;
+
+/// What is stored under a name of the past lies in the feed of today's.
+fn check_past_name(name: &LitStr, today: &[String], errors: &mut Errors) {
+    let written = name.value();
+    if !is_event_type(&written) {
+        errors.at(name, refuse_event_type(&written));
+        return;
+    }
+    let category = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let categories: Vec<String> = today.iter().map(|name| category(name)).collect();
+    if !categories.contains(&category(&written)) {
+        errors.at(
+            name,
+            format!(
+                "`{written}` lies in the feed of `{}`, and is never read here, where events of \
+                 `{}` are; events of two feeds are two types",
+                category(&written),
+                categories.first().cloned().unwrap_or_default()
+            ),
+        );
+    }
+}
+
+/// The names of the past must be of the feeds of today, and each stand once.
+fn check_past(item: &EventItem<'_>, types: &[EventType<'_>], errors: &mut Errors) {
+    let given = |one: &EventType<'_>| match &one.name {
+        Name::Given(name) if is_event_type(&name.value()) => Some(name.value()),
+        _ => None,
+    };
+    let today: Vec<String> = types.iter().filter_map(given).collect();
+    let mut taken = today.clone();
+    let formerly = types.iter().flat_map(|one| &one.changes.formerly);
+    let past = item.past.retired.iter();
+    let past = past.chain(item.past.split.iter().map(|pair| &pair.key));
+    for name in past.clone() {
+        if !today.is_empty() {
+            check_past_name(name, &today, errors);
+        }
+    }
+    for name in formerly.chain(past) {
+        if taken.contains(&name.value()) {
+            errors.at(
+                name,
+                format!(
+                    "`{}` stands here already; what is stored under one name is read in one way",
+                    name.value()
+                ),
+            );
+        }
+        taken.push(name.value());
+    }
 }
 
 fn check_key(one: &EventType<'_>, errors: &mut Errors) {

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use super::model::{EventItem, EventType, Name, Shape};
+use super::model::{Changes, EventItem, EventType, Name, Pair, Past, Shape};
 
 /// The implementation of `Event`, and the registration.
 pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
@@ -20,6 +20,7 @@ pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
         .map(|(index, one)| definition(item, index, one));
     let which = which(item, types);
     let key = key(item, types);
+    let past = past(&item.past);
     quote! {
         const _: () = {
             #import
@@ -35,6 +36,8 @@ pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
                 }
 
                 #key
+
+                #past
             }
 
             __event_core::__private::inventory::submit! {
@@ -54,7 +57,62 @@ fn definition(item: &EventItem<'_>, index: usize, one: &EventType<'_>) -> TokenS
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         quote!(.variant(#index))
     });
-    quote!(__event_core::EventDefinition::new(#name) #realtime #variant)
+    let changes = changes(&one.changes);
+    quote!(__event_core::EventDefinition::new(#name) #realtime #variant #changes)
+}
+
+/// The versions of a type, and what it was called.
+fn changes(changes: &Changes) -> TokenStream {
+    let version = changes.version.as_ref();
+    let version = version.map(|version| quote!(.version(#version)));
+    let upcasts = changes.upcasts.iter().map(|Pair { key, function }| {
+        // What does not fit is reported at the function.
+        let apply = quote_spanned! {function.span()=>
+            __event_core::Upcast::apply(#function, __payload)
+        };
+        quote!(__event_core::Upcast::new(#key, |__payload| #apply))
+    });
+    let upcasts = (!changes.upcasts.is_empty()).then(|| quote!(.upcasts(&[#(#upcasts),*])));
+    let names = &changes.formerly;
+    let formerly = (!names.is_empty()).then(|| quote!(.formerly(&[#(#names),*])));
+    quote!(#version #upcasts #formerly)
+}
+
+/// What an enum has no more.
+fn past(past: &Past) -> Option<TokenStream> {
+    let Past { retired, split } = past;
+    if retired.is_empty() && split.is_empty() {
+        return None;
+    }
+    let names = split.iter().map(|pair| &pair.key);
+    let reading = (!split.is_empty()).then(|| {
+        let arms = split.iter().map(|Pair { key, function }| {
+            // What does not fit is reported at the function.
+            let apply = quote_spanned! {function.span()=>
+                __event_core::PastEvent::apply::<_, _, Self>(#function, __payload)
+            };
+            quote!(#key => #apply)
+        });
+        quote! {
+            fn split(
+                __event_type: &str,
+                __payload: __event_core::__private::Value,
+            ) -> ::core::result::Result<::std::vec::Vec<Self>, __event_core::__private::JsonError> {
+                match __event_type {
+                    #(#arms,)*
+                    _ => ::core::result::Result::Ok(::std::vec::Vec::new()),
+                }
+            }
+        }
+    });
+    Some(quote! {
+        const PAST: &'static [__event_core::PastEvent] = &[
+            #(__event_core::PastEvent::retired(#retired),)*
+            #(__event_core::PastEvent::split(#names),)*
+        ];
+
+        #reading
+    })
 }
 
 /// The index of the value's type among the definitions.

@@ -3,7 +3,8 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
-use syn::{Attribute, Data, DeriveInput, Fields, Generics, LitStr, Member};
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, Data, DeriveInput, Expr, Fields, Generics, LitInt, LitStr, Member, Token};
 
 use crate::arguments::{Argument, Named, Seen};
 use crate::core_path::CorePath;
@@ -22,6 +23,8 @@ pub(super) struct EventItem<'a> {
     pub(super) core: CorePath,
     /// Struct or enum.
     pub(super) shape: Shape<'a>,
+    /// What an enum has no more.
+    pub(super) past: Past,
 }
 
 /// Struct or enum.
@@ -48,6 +51,51 @@ pub(super) struct EventType<'a> {
     pub(super) key: Option<Key>,
     /// Whether it is sent and not kept.
     pub(super) realtime: bool,
+    /// How its shape has changed.
+    pub(super) changes: Changes,
+}
+
+/// How the shape of an event type has changed.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The version that is written, as it was written down.
+    pub(super) version: Option<LitInt>,
+    /// Whether something in its place was reported already.
+    pub(super) version_reported: bool,
+    /// For each older version what makes the next one of it.
+    pub(super) upcasts: Vec<Pair<LitInt>>,
+    /// The option `upcast`, for messages.
+    pub(super) upcast: Option<Ident>,
+    /// Whether something in it was reported already.
+    pub(super) upcast_reported: bool,
+    /// What it was called before.
+    pub(super) formerly: Vec<LitStr>,
+    /// The option `formerly`, for messages.
+    pub(super) formerly_option: Option<Ident>,
+}
+
+/// Types of events that an enum had, and has no more.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Those that are passed over.
+    pub(super) retired: Vec<LitStr>,
+    /// Those that are read as others.
+    pub(super) split: Vec<Pair<LitStr>>,
+}
+
+/// `1 = function`, `"sdlc.project.created" = function`.
+pub(super) struct Pair<K> {
+    pub(super) key: K,
+    pub(super) function: Expr,
+}
+
+impl<K: Parse> Parse for Pair<K> {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let key = input.parse()?;
+        input.parse::<Token![=]>()?;
+        let function = input.parse()?;
+        Ok(Self { key, function })
+    }
 }
 
 /// The name of an event type.
@@ -80,11 +128,14 @@ struct EventArguments {
     name: Name,
     key: Option<Key>,
     realtime: bool,
+    changes: Changes,
+    past: Past,
     core: Option<CorePath>,
 }
 
 impl<'a> EventItem<'a> {
     pub(super) fn parse(input: &'a DeriveInput, errors: &mut Errors) -> Self {
+        let mut past = Past::default();
         let (core, shape) = match &input.data {
             Data::Struct(data) => {
                 let mut arguments = EventArguments::parse(&input.attrs, &Place::Struct, errors);
@@ -93,7 +144,8 @@ impl<'a> EventItem<'a> {
                 (core, Shape::Struct(one))
             }
             Data::Enum(data) => {
-                let on_enum = EventArguments::parse(&input.attrs, &Place::Enum, errors);
+                let mut on_enum = EventArguments::parse(&input.attrs, &Place::Enum, errors);
+                past = std::mem::take(&mut on_enum.past);
                 let variants = data.variants.iter().map(|variant| {
                     let arguments = EventArguments::parse(&variant.attrs, &Place::Variant, errors);
                     EventType::new(&variant.ident, &variant.fields, &variant.attrs, arguments)
@@ -109,6 +161,7 @@ impl<'a> EventItem<'a> {
             attributes: &input.attrs,
             core: core.unwrap_or_default(),
             shape,
+            past,
         }
     }
 }
@@ -127,6 +180,7 @@ impl<'a> EventType<'a> {
             name: arguments.name,
             key: arguments.key,
             realtime: arguments.realtime,
+            changes: arguments.changes,
         }
     }
 }
@@ -137,15 +191,22 @@ impl EventArguments {
     //   #[event("github.push", key = repository)]
     //   #[event("github.push", key = 0)]               (tuple struct)
     //   #[event("ai.response.chunk", realtime)]
+    //   #[event("github.push", version = 3, upcast(1 = add_branch, 2 = rename_branch))]
+    //   #[event("github.push", formerly = "github.pushed")]
+    //   #[event("github.push", formerly("github.pushed", "github.commits"))]
     //   #[event("github.push", crate = my::event_core)]
     // On a variant: the same without `crate`.
     // On an enum:
     //   #[event(crate = my::event_core)]
+    //   #[event(retired("sdlc.project.pinned", "sdlc.project.unpinned"))]
+    //   #[event(split("sdlc.project.created" = split_created))]
     fn parse(attributes: &[Attribute], place: &Place, errors: &mut Errors) -> Self {
         let mut found = Self {
             name: Name::Missing,
             key: None,
             realtime: false,
+            changes: Changes::default(),
+            past: Past::default(),
             core: None,
         };
         let mut seen = Seen::default();
@@ -205,13 +266,13 @@ impl EventArguments {
 
     fn option(&mut self, named: &Named, place: &Place, seen: &mut Seen, errors: &mut Errors) {
         let known: &[&str] = match place {
-            Place::Struct => &["key", "realtime", "crate"],
-            Place::Enum => &["crate"],
-            Place::Variant => &["key", "realtime"],
+            Place::Struct => &["key", "realtime", "version", "upcast", "formerly", "crate"],
+            Place::Enum => &["retired", "split", "crate"],
+            Place::Variant => &["key", "realtime", "version", "upcast", "formerly"],
         };
         let name = named.name.to_string();
         match (name.as_str(), place) {
-            ("key" | "realtime", Place::Enum) => errors.at(
+            ("key" | "realtime" | "version" | "upcast" | "formerly", Place::Enum) => errors.at(
                 &named.name,
                 format!(
                     "`{name}` belongs to one event type; write it on a variant, after its type"
@@ -221,12 +282,38 @@ impl EventArguments {
                 &named.name,
                 "`crate` is one for all variants; write `#[event(crate = …)]` on the enum",
             ),
+            ("retired" | "split", Place::Struct | Place::Variant) => errors.at(
+                &named.name,
+                format!(
+                    "`{name}` names a type that an enum of events has no more; write it on the enum"
+                ),
+            ),
             (option, _) if !known.contains(&option) => named.unknown(known, errors),
             _ if !seen.first(named, errors) => {}
             ("key", _) => self.key = Key::parse(named, errors),
             ("realtime", _) => {
                 named.flag(errors);
                 self.realtime = true;
+            }
+            ("version", _) => {
+                self.changes.version = named.value("2", errors);
+                self.changes.version_reported = self.changes.version.is_none();
+            }
+            ("upcast", _) => {
+                self.changes.upcast = Some(named.name.clone());
+                let before = errors.count();
+                self.changes.upcasts = named.list("1 = function", errors);
+                self.changes.upcast_reported = errors.count() > before;
+            }
+            ("formerly", _) => {
+                self.changes.formerly_option = Some(named.name.clone());
+                self.changes.formerly = named.one_or_list("\"github.pushed\"", errors);
+            }
+            ("retired", _) => {
+                self.past.retired = named.one_or_list("\"github.pushed\"", errors);
+            }
+            ("split", _) => {
+                self.past.split = named.list("\"github.pushed\" = function", errors);
             }
             _ => self.core = named.value("path::to::event_core", errors),
         }

@@ -8,6 +8,7 @@ use super::steps::{
     Chance, append, append_to_feed, feed, fresh, head, history, read, read_feed, read_versions,
     version_of, with_events,
 };
+use crate::codec::Decoded;
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{EventStore, Expected, ReadError, Versions};
 
@@ -216,7 +217,7 @@ pub async fn a_replay_ends_where_it_is_broken_off<H: StoreHarness>(harness: &H) 
             .replay(&account, &versions, &mut |entry| {
                 let (version, event) = entry.decode::<AccountEvent>().unwrap();
                 assert_eq!(entry.version().unwrap(), version);
-                assert_eq!(event, AccountEvent::Deposited { amount: 1 });
+                assert_eq!(event, Decoded::One(AccountEvent::Deposited { amount: 1 }));
                 visited.push(version);
                 if visited.len() == stop {
                     ControlFlow::Break(())

@@ -10,9 +10,9 @@ struct GithubPush {
 #[derive(Serialize, Deserialize, Event)]
 #[event(krate = event_core)]
 enum ProjectEvent {
-    #[event("project.opened", version = 2)]
+    #[event("project.opened", versoin = 2)]
     Opened,
-    #[event("project.closed", upcast(1 = closed_v1), formerly = "project.shut")]
+    #[event("project.closed", upcasts(1 = closed_v1), previously = "project.shut")]
     Closed,
 }
 
