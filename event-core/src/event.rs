@@ -545,18 +545,47 @@ impl Declared {
 pub struct EventRegistration {
     rust_type: &'static str,
     definitions: &'static [EventDefinition],
+    past: &'static [PastEvent],
+    schemas: Option<fn() -> Option<Vec<Value>>>,
 }
 
 impl EventRegistration {
-    /// Names the Rust type and what it defines.
+    /// Names the Rust type, with its path, and what it defines.
     pub const fn new(rust_type: &'static str, definitions: &'static [EventDefinition]) -> Self {
         Self {
             rust_type,
             definitions,
+            past: &[],
+            schemas: None,
         }
     }
 
-    /// The name of the Rust type.
+    /// Names what the Rust type has no more.
+    pub const fn past(mut self, past: &'static [PastEvent]) -> Self {
+        self.past = past;
+        self
+    }
+
+    /// Gives a JSON schema for the payload of each definition, for generated code.
+    #[doc(hidden)]
+    pub const fn schemas(mut self, schemas: Option<fn() -> Option<Vec<Value>>>) -> Self {
+        self.schemas = schemas;
+        self
+    }
+
+    /// What the Rust type has no more.
+    pub fn past_events(&self) -> &'static [PastEvent] {
+        self.past
+    }
+
+    /// A JSON schema for the payload of each definition, where the feature `schema` is on and the Rust
+    /// type has one.
+    #[cfg(feature = "schema")]
+    pub(crate) fn payload_schemas(&self) -> Option<Vec<Value>> {
+        self.schemas.and_then(|schemas| schemas())
+    }
+
+    /// The name of the Rust type, with its path.
     pub fn rust_type(&self) -> &'static str {
         self.rust_type
     }

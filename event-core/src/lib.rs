@@ -23,6 +23,8 @@ mod metadata;
 mod partition;
 mod pattern;
 mod recorded;
+#[cfg(feature = "schema")]
+mod schema;
 
 mod cause;
 mod clock;
@@ -116,4 +118,30 @@ pub mod __private {
     pub use serde_json::{Error as JsonError, Value};
 
     pub use crate::failure::{ClassifierOf, OrdinaryClassifier};
+    #[cfg(feature = "schema")]
+    pub use crate::schema::{SchemasOf, WithoutSchemas};
+}
+
+/// The schemas of an event, for generated code.
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __schemas {
+    ($event:ident) => {
+        ::core::option::Option::Some(|| {
+            #[allow(unused_imports)]
+            use $crate::__private::WithoutSchemas as _;
+            $crate::__private::SchemasOf::<$event>::NEW.find()
+        })
+    };
+}
+
+/// There are none without the feature `schema`.
+#[cfg(not(feature = "schema"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __schemas {
+    ($event:ident) => {
+        ::core::option::Option::None
+    };
 }

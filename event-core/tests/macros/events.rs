@@ -141,7 +141,7 @@ fn an_enum_has_one_definition_for_each_variant() {
 #[test]
 fn events_are_registered() {
     let shapes = EventRegistration::all()
-        .find(|registration| registration.rust_type() == "Shapes")
+        .find(|registration| registration.rust_type().ends_with("::Shapes"))
         .unwrap();
     assert_eq!(shapes.definitions(), Shapes::DEFINITIONS);
 }

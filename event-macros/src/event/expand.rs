@@ -41,7 +41,12 @@ pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
             }
 
             __event_core::__private::inventory::submit! {
-                __event_core::EventRegistration::new(::core::stringify!(#ident), __DEFINITIONS)
+                __event_core::EventRegistration::new(
+                    ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#ident)),
+                    __DEFINITIONS,
+                )
+                .past(<#ident as __event_core::Event>::PAST)
+                .schemas(__event_core::__schemas!(#ident))
             }
         };
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use event_core::BoxError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::github::GithubPush;
@@ -24,7 +25,7 @@ pub trait Analyzer: Send + Sync {
 }
 
 /// What a push says about the code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Analysis {
     /// How many files it touched.
     pub files: u32,
@@ -37,7 +38,7 @@ pub struct Analysis {
 }
 
 /// A file, and how many commits touched it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HotFile {
     /// Its path.
     pub path: String,

@@ -1,13 +1,14 @@
 //! What the handlers announce, to whoever wants to know.
 
 use event_core::Event;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::analyzer::Analysis;
 use crate::phase::Phase;
 
 /// A push was analyzed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("repository.analyzed", key = repository)]
 pub struct RepositoryAnalyzed {
     /// The repository's full name.
@@ -22,7 +23,7 @@ pub struct RepositoryAnalyzed {
 }
 
 /// A version of a package can be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("package.published", key = name)]
 pub struct PackagePublished {
     /// The package's name.
@@ -36,7 +37,7 @@ pub struct PackagePublished {
 }
 
 /// A repository has come to another phase of its life cycle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("sdlc.phase.changed", key = repository)]
 pub struct PhaseChanged {
     /// The repository's full name.

@@ -14,6 +14,7 @@ mod origin;
 mod push;
 
 use event_core::{Clock, CodecError, Event, Metadata, NewEvent};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ use crate::service::SERVICE;
 pub const CATEGORY: &str = "github";
 
 /// A pull request, as every `github.pr.*` tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullRequest {
     /// The repository it is for.
     #[serde(flatten)]
@@ -45,7 +46,7 @@ pub struct PullRequest {
 }
 
 /// The actions on pull requests that somebody reacts to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 pub enum PullRequestEvent {
     /// It was opened.
     #[event("github.pr.opened")]
@@ -62,7 +63,7 @@ pub enum PullRequestEvent {
 }
 
 /// An issue, as every `github.issues.*` tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Issue {
     /// The repository it is in.
     #[serde(flatten)]
@@ -74,7 +75,7 @@ pub struct Issue {
 }
 
 /// The actions on issues that somebody reacts to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 pub enum IssueEvent {
     /// It was opened.
     #[event("github.issues.opened")]
@@ -94,7 +95,7 @@ pub enum IssueEvent {
 }
 
 /// A release, as every `github.release.*` tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// The repository it is of.
     #[serde(flatten)]
@@ -107,7 +108,7 @@ pub struct Release {
 }
 
 /// The actions on releases that somebody reacts to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 pub enum ReleaseEvent {
     /// It can be had now.
     #[event("github.release.published")]
@@ -121,7 +122,7 @@ pub enum ReleaseEvent {
 }
 
 /// A run of a workflow or a check.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// The repository it runs for.
     #[serde(flatten)]
@@ -135,7 +136,7 @@ pub struct Run {
 }
 
 /// The stages of a workflow's run that somebody reacts to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 pub enum WorkflowRunEvent {
     /// It is about to run.
     #[event("github.workflow_run.requested")]
@@ -149,12 +150,12 @@ pub enum WorkflowRunEvent {
 }
 
 /// A check has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("github.check_run.completed")]
 pub struct CheckRunCompleted(pub Run);
 
 /// A version of a package was published.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("github.package.published")]
 pub struct GithubPackage {
     /// The repository it was made from, if any: a package may belong to an organization alone.
@@ -169,7 +170,7 @@ pub struct GithubPackage {
 }
 
 /// A repository itself, as every `github.repository.*` tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RepositoryChange {
     /// The repository, under the name that it has now.
     #[serde(flatten)]
@@ -179,7 +180,7 @@ pub struct RepositoryChange {
 }
 
 /// The actions on repositories that somebody reacts to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 pub enum RepositoryChangeEvent {
     /// It is new.
     #[event("github.repository.created")]
@@ -211,7 +212,7 @@ pub enum RepositoryChangeEvent {
 }
 
 /// Anything else that GitHub tells, also what it has invented since.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Activity {
     /// The repository it happened in, if any.
     #[serde(flatten)]

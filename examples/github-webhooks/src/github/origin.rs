@@ -1,11 +1,12 @@
 use event_core::MAX_AGGREGATE_ID_BYTES;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::DeliveryError;
 use crate::json::Json;
 
 /// The repository that something happened in, as it was then.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Origin {
     /// Its full name, `OWNER/NAME`.
     pub repository: Option<String>,

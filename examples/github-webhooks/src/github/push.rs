@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use event_core::Event;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Origin;
@@ -17,7 +18,7 @@ const COUNTS_BYTES: usize = 64;
 const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
 /// Commits came to a branch, or a branch or a tag was made, moved or removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[event("github.push", key = repository)]
 pub struct GithubPush {
     /// The repository's full name.
@@ -41,7 +42,7 @@ pub struct GithubPush {
 }
 
 /// How many commits of a push did what to a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileChanges {
     /// How many added it.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -1,4 +1,5 @@
 use event_core::Event;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use crate::phase::Phase;
 /// The category is `codebase`, since `repository.*` is what handlers announce to others: an
 /// aggregate's events are published through the aggregate alone. Each event names the command that
 /// led to it; a registration comes along with the first command, whichever that is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Event)]
 #[expect(missing_docs, reason = "the fields are what their names say")]
 pub enum RepositoryEvent {
     /// It was heard of for the first time, or begins anew.
