@@ -15,6 +15,7 @@ use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
 use crate::reader::{Changes, Reader};
 use crate::scripts::{ACQUIRE, JOIN, OPEN, RELEASE, RENEW, Script, acquire_status};
+use crate::start::From;
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -114,18 +115,22 @@ pub(crate) async fn open(
     start: Start,
 ) -> Result<Progress, StoreError> {
     let keys = parts.keys.of(partition);
-    let mut command = OPEN.call(2, 2, 256);
-    command.write_arg(keys.group(group).progress.as_bytes());
-    command.write_arg(keys.feed().as_bytes());
-    command.write_arg(match start {
-        Start::Beginning => b"beginning",
-        Start::Now => b"now",
-    });
-    command.write_arg(group.as_bytes());
-    let reply = call(parts, OPENING, &command, &OPEN).await?;
-    wire::array(reply)
-        .and_then(|values| progress(&values))
-        .map_err(|what| UnexpectedReply::form("EVALSHA open.lua", what).refused(OPENING))
+    let progress_key = keys.group(group).progress;
+    let mut from = From::new(start);
+    loop {
+        let mut command = OPEN.call(2, 1 + From::ARGUMENTS, 256);
+        command.write_arg(progress_key.as_bytes());
+        command.write_arg(keys.feed().as_bytes());
+        command.write_arg(group.as_bytes());
+        from.write(&mut command);
+        let reply = call(parts, OPENING, &command, &OPEN).await?;
+        let unreadable = |what| UnexpectedReply::form("EVALSHA open.lua", what).refused(OPENING);
+        let values = wire::array(reply).map_err(unreadable)?;
+        if !values.is_empty() {
+            return progress(&values).map_err(unreadable);
+        }
+        from = from.counted(parts, OPENING, partition).await?;
+    }
 }
 
 fn progress(values: &[Value]) -> Result<Progress, Unreadable> {

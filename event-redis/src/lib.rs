@@ -62,6 +62,7 @@ mod partitions;
 mod reader;
 mod realtime;
 mod scripts;
+mod start;
 mod store;
 mod wire;
 

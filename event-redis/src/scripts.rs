@@ -24,6 +24,10 @@ pub(crate) static JOIN: LazyLock<Script> =
 pub(crate) static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/open.lua")));
 
+/// Counts what a feed has had up to a position: see the script.
+pub(crate) static COUNT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/count.lua")));
+
 /// Makes an instance the owner of a partition: see the script.
 pub(crate) static ACQUIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
@@ -113,6 +117,13 @@ pub(crate) mod commit_status {
     pub(crate) const LOST: i64 = 2;
     pub(crate) const REFUSED: i64 = 3;
     pub(crate) const PARTITIONS: i64 = 4;
+}
+
+/// The statuses that the script replies with that opens a group of a handler.
+pub(crate) mod open_status {
+    pub(crate) const OPEN: i64 = 0;
+    pub(crate) const COUNT: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
 }
 
 /// The statuses that the finish script replies with.

@@ -29,7 +29,7 @@ use crate::dispatcher::{Dispatcher, HandlerFailure, chain_of};
 use crate::handler::HandlerError;
 use crate::partition::key_of;
 use crate::publisher::Prepared;
-use crate::recorded::{Position, RecordedEvent};
+use crate::recorded::RecordedEvent;
 use crate::repository::recorded;
 use crate::store::{
     Append, Commit, CommitError, Committed, DeadLetter, DeadLetterId, DeadLetterReason, FeedEntry,
@@ -260,7 +260,7 @@ impl Owned {
                 let mut entries = Vec::with_capacity(progress.open.len());
                 for open in &progress.open {
                     let found = backend
-                        .read_feed(&partition, before(open.position), 1)
+                        .read_feed(&partition, open.position.before(), 1)
                         .await?;
                     entries.extend(
                         found
@@ -1196,16 +1196,5 @@ impl Commit {
     fn traceparents(&self) -> impl Iterator<Item = Option<&str>> {
         let emitted = self.emitted.iter().flatten().flat_map(Append::events);
         emitted.map(|event| event.metadata().traceparent.as_deref())
-    }
-}
-
-/// The position right before another.
-fn before(position: Position) -> Position {
-    match position.sequence().checked_sub(1) {
-        Some(sequence) => Position::new(position.milliseconds(), sequence),
-        None => match position.milliseconds().checked_sub(1) {
-            Some(milliseconds) => Position::new(milliseconds, u64::MAX),
-            None => Position::START,
-        },
     }
 }

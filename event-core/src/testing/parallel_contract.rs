@@ -61,6 +61,7 @@ macro_rules! parallel_contract_tests {
             parallel_groups {
                 each_entry_is_given_to_one_consumer
                 a_group_begins_at_the_beginning_or_now
+                a_group_begins_after_a_position
                 each_handler_gets_everything
                 a_take_may_be_dropped
                 what_is_pending_is_taken_back

@@ -286,6 +286,7 @@ macro_rules! store_contract_tests {
                 instances_are_told_of_each_other
                 an_instance_that_is_silent_is_forgotten
                 where_a_group_begins_is_decided_once
+                a_group_begins_after_a_position
                 an_owned_partition_is_refused_to_others
                 a_released_partition_is_taken_at_once
                 an_ended_lease_is_taken

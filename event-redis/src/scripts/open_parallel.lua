@@ -6,9 +6,14 @@
 --       the dead letters of the service's group, their order, their raw entries
 --
 -- ARGV  the handler's group
---       where a new group begins: `beginning` or `now`
+--       where a new group begins, as in open.lua
 --
--- Replies with nothing; with the command that the client may not use, if there is one.
+-- Replies with a status, and
+--   0 open       nothing
+--   1 count      nothing: what a new group passes over is to be counted first
+--   2 forbidden  the command that the client may not use
+
+local OPEN, COUNT, FORBIDDEN = 0, 1, 2
 
 local memory, feed, dead, order, raw = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group = ARGV[1]
@@ -21,18 +26,23 @@ local commands = {
     {'HSET', raw, '', ''},
 }
 for _, command in ipairs(commands) do
-    if not redis.acl_check_cmd(unpack(command)) then return command[1] end
+    if not redis.acl_check_cmd(unpack(command)) then return {FORBIDDEN, command[1]} end
 end
 
 local known = redis.call('HMGET', memory, 'pending', 'delivered')
 local pending, from = known[1], known[2]
+-- How many entries lie before, where the server cannot know.
+local read
 if from and pending and pending ~= '' then
     -- Behind the entry before the first that was not handled.
     local before = redis.call('XREVRANGE', feed, '(' .. pending, '-', 'COUNT', '1')[1]
     from = before and before[1] or '0-0'
 elseif not from then
     from = '0-0'
-    if ARGV[2] == 'now' and redis.call('EXISTS', feed) == 1 then
+    if ARGV[2] == 'after' then
+        if ARGV[4] == '' then return {COUNT} end
+        from, read = ARGV[3], ARGV[4]
+    elseif ARGV[2] == 'now' and redis.call('EXISTS', feed) == 1 then
         local said = redis.call('XINFO', 'STREAM', feed)
         for i = 1, #said, 2 do
             if said[i] == 'last-generated-id' then from = said[i + 1] end
@@ -40,10 +50,15 @@ elseif not from then
     end
 end
 -- It must be there before the first entry is, since a group is part of its stream.
-local made = redis.pcall('XGROUP', 'CREATE', feed, group, from, 'MKSTREAM')
+local create = {'XGROUP', 'CREATE', feed, group, from, 'MKSTREAM'}
+if read then
+    create[#create + 1] = 'ENTRIESREAD'
+    create[#create + 1] = read
+end
+local made = redis.pcall(unpack(create))
 if made.err then
-    if string.find(made.err, '^BUSYGROUP') then return '' end
+    if string.find(made.err, '^BUSYGROUP') then return {OPEN} end
     return made
 end
 if not known[2] then redis.call('HSET', memory, 'pending', '', 'delivered', from) end
-return ''
+return {OPEN}

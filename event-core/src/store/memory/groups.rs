@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Content, MemoryStore, Prepared};
+use super::{Content, Feed, MemoryStore, Prepared};
 use crate::codec::entry::EntryFields;
 use crate::handler::Start;
 use crate::partition::Partition;
@@ -96,6 +96,22 @@ impl Content {
             .filter(|handling| handling.is_owned_by(lease))
     }
 
+    /// The head of a feed; [`Position::START`] where there is none.
+    pub(super) fn head(&self, partition: &Partition) -> Position {
+        self.feeds
+            .get(partition)
+            .map_or(Position::START, Feed::head)
+    }
+
+    /// The position after which a group begins.
+    pub(super) fn start_of(&self, partition: &Partition, start: Start) -> Position {
+        match start {
+            Start::Beginning => Position::START,
+            Start::Now => self.head(partition),
+            Start::After(position) => position.min(self.head(partition)),
+        }
+    }
+
     pub(super) fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
         let Some(feed) = self.feeds.get(partition) else {
             return EntryFields::default();
@@ -151,13 +167,7 @@ impl Groups for MemoryStore {
         start: Start,
     ) -> Result<Progress, StoreError> {
         let mut content = self.content();
-        let from = match start {
-            Start::Beginning => Position::START,
-            Start::Now => content
-                .feeds
-                .get(partition)
-                .map_or(Position::START, |feed| *feed.head.borrow()),
-        };
+        let from = content.start_of(partition, start);
         let handling = content
             .group(group)
             .partitions
@@ -182,10 +192,7 @@ impl Groups for MemoryStore {
     ) -> Result<Acquired, StoreError> {
         let now = Instant::now();
         let mut content = self.content();
-        let head = content
-            .feeds
-            .get(partition)
-            .map_or(Position::START, |feed| *feed.head.borrow());
+        let head = content.head(partition);
         let handling = content
             .group(group)
             .partitions

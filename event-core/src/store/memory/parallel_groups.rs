@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{Content, Feed, MemoryStore, Prepared};
+use super::{Content, MemoryStore, Prepared};
 use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
@@ -114,13 +114,7 @@ impl ParallelGroups for MemoryStore {
         start: Start,
     ) -> Result<(), StoreError> {
         let mut content = self.content();
-        let up_to = match start {
-            Start::Beginning => Position::START,
-            Start::Now => content
-                .feeds
-                .get(partition)
-                .map_or(Position::START, Feed::head),
-        };
+        let up_to = content.start_of(partition, start);
         let key = (group.clone(), partition.clone());
         content.parallel.0.entry(key).or_insert_with(|| Deliveries {
             up_to,
@@ -291,10 +285,7 @@ impl ParallelGroups for MemoryStore {
         positions: RangeInclusive<Position>,
     ) -> Result<bool, StoreError> {
         let mut content = self.content();
-        let head = content
-            .feeds
-            .get(partition)
-            .map_or(Position::START, Feed::head);
+        let head = content.head(partition);
         let deliveries = content.deliveries(group, partition);
         let is_delivered = deliveries.up_to >= head.min(*positions.end());
         Ok(is_delivered && deliveries.pending.range(positions).next().is_none())

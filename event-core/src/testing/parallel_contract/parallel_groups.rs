@@ -129,6 +129,26 @@ pub async fn a_group_begins_at_the_beginning_or_now<H: StoreHarness>(harness: &H
     assert_eq!(take(&mut *pack, 10).await, [before, after].concat());
 }
 
+/// A group that begins after a position gets what lies behind it; where the feed has not come so far,
+/// what comes.
+pub async fn a_group_begins_after_a_position<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let placed = place(&store, 1..=5).await;
+    let starts = [
+        ("behind", Start::After(placed[1])),
+        ("soon", Start::After(Position::END)),
+    ];
+    for (handler, start) in starts {
+        let opened = store.open_parallel(&group(handler), &only(), start).await;
+        opened.expect("a group must be opened");
+    }
+    let more = place(&store, 6..=6).await;
+    let mut behind = reader(&store, &consumer("behind", "a")).await;
+    assert_eq!(take(&mut *behind, 10).await, [&placed[2..], &more].concat());
+    let mut soon = reader(&store, &consumer("soon", "a")).await;
+    assert_eq!(take(&mut *soon, 10).await, more);
+}
+
 /// Each handler gets everything, whatever the others do.
 pub async fn each_handler_gets_everything<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;

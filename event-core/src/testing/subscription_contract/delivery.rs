@@ -51,6 +51,42 @@ pub async fn a_group_that_starts_now_gets_what_comes_after<H: StoreHarness>(harn
     assert_eq!(seen.of("a"), (6..=12).collect::<Vec<_>>());
 }
 
+/// A new group that starts after a position gets what lies behind it, from all partitions, and its start
+/// is remembered; the service has the last word on it.
+pub async fn a_group_that_starts_at_a_position_gets_what_lies_behind<H: StoreHarness>(harness: &H) {
+    let store = harness.partitioned(&shop(), 3).await;
+    let shop = Shop::on(&store);
+    let names: Vec<String> = (1..=12).map(|number| format!("o{number}")).collect();
+    let mut published = Vec::new();
+    for name in &names {
+        published.extend(shop.publish(orders(name, 1..=3)).await);
+    }
+    let after = published[17].position();
+    let expected = published.iter().filter(|event| event.position() > after);
+    let count = expected.count();
+    for (start, is_of_service) in [(Start::After(after), false), (Start::Now, true)] {
+        let seen = Seen::new();
+        let group = format!("late{is_of_service}");
+        let late = |number: usize| {
+            let late = service(&store, &group).handler(notes("note", &seen).start(start));
+            match (is_of_service, number) {
+                (true, 0) => late.start(Start::After(after)),
+                _ => late,
+            }
+        };
+        // It is decided once.
+        for number in 0..2 {
+            let running = Running::start(late(number));
+            seen.wait(count).await;
+            running.stop().await;
+        }
+        assert_eq!(seen.count(), count);
+        for (order, numbers) in seen.by_order() {
+            assert!(numbers.is_sorted(), "{order}: {numbers:?}");
+        }
+    }
+}
+
 /// A group gets what lies in the feed, and then what comes, in one order.
 pub async fn a_group_gets_old_then_new<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;

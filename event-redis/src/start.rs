@@ -1,0 +1,103 @@
+//! Where a group begins, as the scripts take it that make one known.
+
+use event_core::{Partition, Position, Start, StoreError};
+use redis::{Cmd, RedisWrite, Value};
+
+use crate::connection::Request;
+use crate::error::UnexpectedReply;
+use crate::scripts::COUNT;
+use crate::store::Parts;
+use crate::wire;
+
+/// Where a group begins, and how many entries that passes over, where that is known.
+pub(crate) struct From {
+    word: &'static str,
+    position: Position,
+    passed: Option<u64>,
+}
+
+impl From {
+    /// How many arguments it takes.
+    pub(crate) const ARGUMENTS: usize = 3;
+
+    /// Nothing is counted for this: most often the group is known already.
+    pub(crate) fn new(start: Start) -> Self {
+        let (word, position) = match start {
+            Start::Beginning => ("beginning", Position::START),
+            // Nothing can lie after the end.
+            Start::Now | Start::After(Position::END) => ("now", Position::START),
+            Start::After(position) => ("after", position),
+        };
+        Self {
+            word,
+            position,
+            passed: None,
+        }
+    }
+
+    /// Counts what a group passes over that begins at a position. A script that wants that says so.
+    pub(crate) async fn counted(
+        self,
+        parts: &Parts,
+        operation: &'static str,
+        partition: &Partition,
+    ) -> Result<Self, StoreError> {
+        let (position, passed) = count(parts, operation, partition, self.position).await?;
+        Ok(Self {
+            position,
+            passed: Some(passed),
+            ..self
+        })
+    }
+
+    /// Adds it to the arguments of a script.
+    pub(crate) fn write(&self, command: &mut Cmd) {
+        command.write_arg(self.word.as_bytes());
+        command.write_arg_fmt(self.position);
+        match self.passed {
+            Some(passed) => command.write_arg_fmt(passed),
+            None => command.write_arg(b""),
+        }
+    }
+}
+
+/// How many entries a feed has had up to a position, be they there or not. Gives the last position
+/// where the feed has not come so far.
+pub(crate) async fn count(
+    parts: &Parts,
+    operation: &'static str,
+    partition: &Partition,
+    position: Position,
+) -> Result<(Position, u64), StoreError> {
+    let unreadable = |what| UnexpectedReply::form("EVALSHA count.lua", what).refused(operation);
+    let keys = parts.keys.of(partition);
+    let from = position.to_string();
+    let mut counted = [from.clone(), "0".into(), from.clone(), "0".into()];
+    loop {
+        let mut command = COUNT.call(1, 5, 256);
+        command.write_arg(keys.feed().as_bytes());
+        command.write_arg(from.as_bytes());
+        for part in &counted {
+            command.write_arg(part.as_bytes());
+        }
+        let request = Request::Command(&command);
+        let reply = parts.connections.ask(operation, request, Some(&COUNT));
+        let values = wire::array(reply.await?).map_err(unreadable)?;
+        match values.as_slice() {
+            [Value::Int(1), position, passed] => {
+                let position = wire::slice(position).and_then(wire::position);
+                let passed = wire::text(passed).map_err(unreadable)?;
+                return Ok((
+                    position.map_err(unreadable)?,
+                    passed.parse().map_err(|_| unreadable("no number"))?,
+                ));
+            }
+            [Value::Int(0), rest @ ..] if rest.len() == counted.len() => {
+                for (part, value) in counted.iter_mut().zip(rest) {
+                    *part = wire::text(value).map_err(unreadable)?.to_owned();
+                }
+            }
+            _ => return Err(unreadable("an unknown status")),
+        }
+    }
+}
