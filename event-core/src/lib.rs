@@ -94,8 +94,8 @@ pub use store::{
     DeadLetterReason, DeadLetters, Direction, EntryEmits, EventStore, Expected, FeedEntry,
     FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
-    ParallelReader, Progress, ReadError, StoreError, Taken, Target, Versions, Wanted,
-    WhenBacklogged,
+    ParallelReader, Progress, ReadError, Reset, ResetError, StoreError, Taken, Target, Versions,
+    Wanted, WhenBacklogged, reset_group,
 };
 pub use subscription::{CircuitBreaker, CircuitState, Owner, PartitionHealth, Pause, RateLimit};
 

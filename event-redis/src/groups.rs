@@ -21,6 +21,7 @@ use crate::wire::{self, Unreadable};
 
 const JOINING: &str = "join";
 const LEAVING: &str = "leave";
+const LISTING: &str = "members";
 const OPENING: &str = "open";
 const ACQUIRING: &str = "acquire";
 const RENEWING: &str = "renew";
@@ -45,10 +46,43 @@ pub(crate) async fn join(
     command.write_arg(instance.as_bytes());
     command.write_arg_fmt(lease.as_millis());
     let reply = call(parts, JOINING, &command, &JOIN).await?;
-    members(reply).map_err(|what| UnexpectedReply::form("EVALSHA join.lua", what).refused(JOINING))
+    parse_members(reply)
+        .map_err(|what| UnexpectedReply::form("EVALSHA join.lua", what).refused(JOINING))
 }
 
-fn members(reply: Value) -> Result<Vec<Member>, Unreadable> {
+/// The instances of a group that are there.
+pub(crate) async fn members(parts: &Parts, group: &str) -> Result<Vec<Member>, StoreError> {
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline
+        .cmd("ZRANGE")
+        .arg(parts.keys.members(group))
+        .arg("0")
+        .arg("-1")
+        .arg("WITHSCORES");
+    pipeline.cmd("TIME");
+    let [members, time] = two(parts, LISTING, &pipeline).await?;
+    for reply in [&members, &time] {
+        if let Value::ServerError(error) = reply {
+            return Err(refused(LISTING, error.clone().into()));
+        }
+    }
+    let unreadable = |what| UnexpectedReply::form("ZRANGE", what).refused(LISTING);
+    let now = milliseconds(time).map_err(unreadable)?;
+    let mut there = Vec::new();
+    for member in wire::array(members).map_err(unreadable)?.chunks_exact(2) {
+        let until = number(&member[1]).map_err(unreadable)?;
+        if until > now {
+            there.push(Member {
+                instance: wire::text(&member[0]).map_err(unreadable)?.to_owned(),
+                remaining: Duration::from_millis(until - now),
+            });
+        }
+    }
+    there.sort_by(|a, b| a.instance.cmp(&b.instance));
+    Ok(there)
+}
+
+fn parse_members(reply: Value) -> Result<Vec<Member>, Unreadable> {
     let mut members = Vec::new();
     let mut values = wire::array(reply)?.into_iter();
     while let (Some(instance), Some(remaining)) = (values.next(), values.next()) {

@@ -61,6 +61,7 @@ mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;
+mod reset;
 mod scripts;
 mod start;
 mod store;

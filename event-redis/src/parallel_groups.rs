@@ -54,23 +54,33 @@ pub(crate) async fn open(
     partition: &Partition,
     start: Start,
 ) -> Result<(), StoreError> {
+    open_from(parts, group, partition, From::new(start)).await
+}
+
+async fn open_from(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+    mut from: From,
+) -> Result<(), StoreError> {
     let keys = parts.keys.of(partition);
     let of_group = keys.group(&group.group);
     let memory = keys.parallel(group);
-    let mut from = From::new(start);
     loop {
-        let mut command = OPEN_PARALLEL.call(5, 1 + From::ARGUMENTS, 512);
+        let mut command = OPEN_PARALLEL.call(6, 2 + From::ARGUMENTS, 512);
         for key in [
             memory.as_str(),
             keys.feed(),
             &of_group.dead,
             &of_group.dead_order,
             &of_group.dead_raw,
+            &of_group.handlers,
         ] {
             command.write_arg(key.as_bytes());
         }
         command.write_arg_fmt(group);
         from.write(&mut command);
+        command.write_arg(group.handler.as_bytes());
         let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
         let unreadable =
             |what| UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING);
@@ -78,6 +88,11 @@ pub(crate) async fn open(
         let status = values.first().map_or(Ok(-1), wire::integer);
         match (status.map_err(unreadable)?, values.as_slice()) {
             (open_status::OPEN, _) => return Ok(()),
+            (open_status::FORGOTTEN, _) => {
+                let group = group.to_string();
+                let feed = keys.feed().to_owned();
+                return Err(UnexpectedReply::Forgotten { feed, group }.refused(OPENING));
+            }
             (open_status::COUNT, _) => from = from.counted(parts, OPENING, partition).await?,
             (open_status::FORBIDDEN, [_, command]) => {
                 let feed = keys.feed().to_owned();
@@ -97,7 +112,7 @@ async fn heal(
     partition: &Partition,
 ) -> Result<(), StoreError> {
     tracing::warn!(%group, %partition, "the group is lost on the server; it is made again from what is remembered");
-    open(parts, group, partition, Start::Beginning).await
+    open_from(parts, group, partition, From::again()).await
 }
 
 async fn call(

@@ -35,6 +35,22 @@ impl From {
         }
     }
 
+    /// As a group begins that was lost on the server, and is made again.
+    pub(crate) fn again() -> Self {
+        Self {
+            word: "again",
+            ..Self::new(Start::Beginning)
+        }
+    }
+
+    /// Nowhere: the group is to be forgotten.
+    pub(crate) fn forget() -> Self {
+        Self {
+            word: "forget",
+            ..Self::new(Start::Beginning)
+        }
+    }
+
     /// Counts what a group passes over that begins at a position. A script that wants that says so.
     pub(crate) async fn counted(
         self,

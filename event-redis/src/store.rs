@@ -14,7 +14,7 @@ use event_core::{
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
     ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Start, StoreError, Versions,
+    RealtimeSubscription, Reset, ResetError, Start, StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -29,6 +29,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, parallel_groups, partitions, realtime,
+    reset,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -152,6 +153,19 @@ impl Groups for RedisStore {
         start: Start,
     ) -> Result<Progress, StoreError> {
         groups::open(&self.parts, group, partition, start).await
+    }
+
+    async fn members(&self, group: &str) -> Result<Vec<Member>, StoreError> {
+        groups::members(&self.parts, group).await
+    }
+
+    async fn reset(
+        &self,
+        group: &str,
+        partition: &Partition,
+        reset: Reset,
+    ) -> Result<(), ResetError> {
+        reset::reset(&self.parts, group, partition, reset).await
     }
 
     async fn acquire(

@@ -17,6 +17,8 @@ mod documents {
     struct MakeAHandlerIdempotent;
     #[doc = include_str!("../../docs/how-to/choose-partitions.md")]
     struct ChoosePartitions;
+    #[doc = include_str!("../../docs/how-to/begin-or-reset-a-group.md")]
+    struct BeginOrResetAGroup;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

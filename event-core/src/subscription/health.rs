@@ -109,7 +109,7 @@ impl Subscription {
     /// How the group is doing in each of its partitions.
     pub(crate) async fn health(&self) -> Result<Vec<PartitionHealth>, ReadError> {
         let mut health = Vec::new();
-        for partition in self.begin().await? {
+        for partition in &*self.begin().await? {
             health.push(self.health_of(partition).await?);
         }
         Ok(health)

@@ -72,6 +72,8 @@ macro_rules! parallel_contract_tests {
                 a_consumer_that_comes_back_late_stores_nothing
                 a_refused_emit_finishes_nothing
                 a_consumer_with_pending_entries_stays
+                a_forgotten_group_gets_everything_anew
+                a_group_that_is_moved_goes_on_from_there
             }
             parallel_delivery {
                 each_event_is_handled_once_by_one_of_three_instances

@@ -16,6 +16,7 @@
 //! | [`follow`] | followers: old, then new, nothing twice and nothing left out |
 //! | [`partitions`] | feeds of several parts |
 //! | [`groups`] | who is there, who owns a partition, where a group begins |
+//! | [`resets`] | a group that begins anew, or goes on from another place |
 //! | [`commits`] | what an owner has done: whole or not at all, and once |
 //! | [`group_reader`] | several partitions at once, and what changes in the group |
 //! | [`dead_letters`] | listed, looked at, redriven, discarded |
@@ -81,6 +82,8 @@ pub mod follow;
 pub mod partitions;
 
 pub mod groups;
+
+pub mod resets;
 
 pub mod commits;
 
@@ -294,6 +297,14 @@ macro_rules! store_contract_tests {
                 of_ten_that_acquire_at_once_one_wins
                 an_old_epoch_can_write_nothing
             }
+            resets {
+                a_forgotten_group_is_new
+                a_group_that_is_moved_goes_on_from_there
+                a_group_that_is_unknown_may_be_reset
+                an_owned_partition_is_not_reset
+                an_owner_from_before_a_reset_can_write_nothing
+                a_group_with_instances_is_not_reset
+            }
             commits {
                 a_commit_stores_everything
                 progress_survives
@@ -393,6 +404,7 @@ mod tests {
             ("follow", include_str!("store_contract/follow.rs")),
             ("partitions", include_str!("store_contract/partitions.rs")),
             ("groups", include_str!("store_contract/groups.rs")),
+            ("resets", include_str!("store_contract/resets.rs")),
             ("commits", include_str!("store_contract/commits.rs")),
             (
                 "group_reader",

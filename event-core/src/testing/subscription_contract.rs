@@ -74,6 +74,7 @@ macro_rules! subscription_contract_tests {
                 a_new_group_begins_at_the_beginning
                 a_group_that_starts_now_gets_what_comes_after
                 a_group_that_starts_at_a_position_gets_what_lies_behind
+                a_group_that_is_reset_begins_anew
                 a_group_gets_old_then_new
                 there_is_no_gap_and_nothing_twice_at_the_seam
                 patterns_choose_among_old_and_new

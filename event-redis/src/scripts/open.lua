@@ -13,8 +13,11 @@
 
 local progress, feed = KEYS[1], KEYS[2]
 
-local known = redis.call('HMGET', progress, 'checkpoint', 'event', 'reached', 'open')
-if known[1] then return known end
+local known = redis.call('HMGET', progress, 'checkpoint', 'event', 'reached', 'open', 'start')
+-- A partition may be owned before that, by instances that only redrive its dead letters.
+if known[5] or known[3] and known[3] ~= '0-0' then
+    return {known[1], known[2], known[3], known[4]}
+end
 
 -- What the stream says of itself; nothing where there is none.
 local info = {}
@@ -37,6 +40,6 @@ elseif ARGV[2] == 'after' then
     finished = tonumber(ARGV[4])
 end
 redis.call('HSET', progress, 'checkpoint', from, 'event', '', 'reached', from, 'open', '[]',
-    'finished', string.format('%d', finished))
+    'finished', string.format('%d', finished), 'start', from)
 redis.pcall('XGROUP', 'CREATE', feed, ARGV[1], from, 'ENTRIESREAD', string.format('%d', finished))
 return {from, '', from, '[]'}

@@ -15,7 +15,7 @@ use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
     Acquired, Commit, CommitError, Committed, DeadLetter, DeadLetterId, GroupBatch, GroupReader,
-    Groups, Lease, Member, Progress, ReadError, StoreError, Wanted,
+    Groups, Lease, Member, Progress, ReadError, Reset, ResetError, StoreError, Wanted,
 };
 
 /// What there is of one group.
@@ -44,6 +44,9 @@ type ParkedLetters = BTreeMap<DeadLetterId, (DeadLetter, EntryFields<'static>)>;
 #[derive(Default)]
 pub(super) struct Handling {
     progress: Progress,
+    /// Whether the group is known here. The partition may be owned before that, by instances that only
+    /// redrive its dead letters.
+    is_open: bool,
     owner: Option<(String, Instant)>,
     epoch: u64,
     /// The number of the last commit of this epoch.
@@ -65,6 +68,16 @@ impl GroupContent {
         &mut handling.dead_letters
     }
 
+    fn members(&self, now: Instant) -> Vec<Member> {
+        let members = self.members.iter();
+        members
+            .map(|(instance, until)| Member {
+                instance: instance.clone(),
+                remaining: until.saturating_duration_since(now),
+            })
+            .collect()
+    }
+
     /// Forgets instances that have not said for too long that they are there.
     fn expire(&mut self, now: Instant) {
         let before = self.members.len();
@@ -76,6 +89,15 @@ impl GroupContent {
 }
 
 impl Handling {
+    fn begin_after(&mut self, position: Position) {
+        self.is_open = true;
+        self.progress = Progress {
+            checkpoint: position,
+            reached: position,
+            ..Progress::default()
+        };
+    }
+
     fn is_owned_by(&self, lease: &Lease) -> bool {
         self.epoch == lease.epoch
             && self
@@ -141,14 +163,7 @@ impl Groups for MemoryStore {
         {
             group.changed();
         }
-        Ok(group
-            .members
-            .iter()
-            .map(|(instance, until)| Member {
-                instance: instance.clone(),
-                remaining: until.saturating_duration_since(now),
-            })
-            .collect())
+        Ok(group.members(now))
     }
 
     async fn leave(&self, group: &str, instance: &str) -> Result<(), StoreError> {
@@ -156,6 +171,66 @@ impl Groups for MemoryStore {
         let group = content.group(group);
         if group.members.remove(instance).is_some() {
             group.changed();
+        }
+        Ok(())
+    }
+
+    async fn members(&self, group: &str) -> Result<Vec<Member>, StoreError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let group = content.group(group);
+        group.expire(now);
+        Ok(group.members(now))
+    }
+
+    async fn reset(
+        &self,
+        group: &str,
+        partition: &Partition,
+        reset: Reset,
+    ) -> Result<(), ResetError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let to = match reset {
+            Reset::Forget => None,
+            Reset::MoveTo(start) => Some(content.start_of(partition, start)),
+        };
+        let handling = content
+            .group(group)
+            .partitions
+            .entry(partition.clone())
+            .or_default();
+        if let Some((owner, until)) = &handling.owner
+            && *until > now
+        {
+            return Err(ResetError::Owned {
+                group: group.to_owned(),
+                partition: partition.clone(),
+                owner: owner.clone(),
+                remaining: until.saturating_duration_since(now),
+            });
+        }
+        handling.owner = None;
+        // Whoever has owned the partition, and comes back, can write nothing.
+        handling.epoch += 1;
+        let is_open = handling.is_open;
+        match to {
+            None => {
+                handling.is_open = false;
+                handling.progress = Progress::default();
+                handling.dead_letters.clear();
+            }
+            Some(position) => handling
+                .dead_letters
+                .retain(|id, _| id.position <= position),
+        }
+        let is_read_in_parallel = content.parallel.reset(group, partition, to);
+        // Where only handlers with parallel delivery read the feed there is nothing else to move.
+        if let Some(position) = to
+            && (is_open || !is_read_in_parallel)
+            && let Some(handling) = content.group(group).handling(partition)
+        {
+            handling.begin_after(position);
         }
         Ok(())
     }
@@ -172,14 +247,10 @@ impl Groups for MemoryStore {
             .group(group)
             .partitions
             .entry(partition.clone())
-            .or_insert_with(|| Handling {
-                progress: Progress {
-                    checkpoint: from,
-                    reached: from,
-                    ..Progress::default()
-                },
-                ..Handling::default()
-            });
+            .or_default();
+        if !handling.is_open && handling.progress.reached == Position::START {
+            handling.begin_after(from);
+        }
         Ok(handling.progress.clone())
     }
 

@@ -21,9 +21,35 @@ use crate::store::{
 #[derive(Default)]
 pub(super) struct ParallelContent(HashMap<(ParallelGroup, Partition), Deliveries>);
 
+impl ParallelContent {
+    /// Forgets what was delivered to the handlers of a group in a partition, or moves them; tells whether
+    /// there are some.
+    pub(super) fn reset(
+        &mut self,
+        group: &str,
+        partition: &Partition,
+        to: Option<Position>,
+    ) -> bool {
+        let mut are_some = false;
+        for ((own, of), deliveries) in &mut self.0 {
+            if &*own.group == group && of == partition {
+                are_some |= deliveries.is_open;
+                *deliveries = Deliveries {
+                    is_open: to.is_some() && deliveries.is_open,
+                    up_to: to.unwrap_or(Position::START),
+                    ..Deliveries::default()
+                };
+            }
+        }
+        are_some
+    }
+}
+
 /// What was delivered of one partition.
 #[derive(Default)]
 struct Deliveries {
+    /// Whether the group is known here.
+    is_open: bool,
     /// Everything up to here.
     up_to: Position,
     pending: BTreeMap<Position, Pending>,
@@ -88,6 +114,9 @@ impl Content {
     fn take(&mut self, consumer: &Consumer, partition: &Partition, limit: usize) -> Vec<FeedEntry> {
         let deliveries = self.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
+        if !deliveries.is_open {
+            return Vec::new();
+        }
         let after = deliveries.up_to;
         let entries = self
             .feeds
@@ -115,11 +144,11 @@ impl ParallelGroups for MemoryStore {
     ) -> Result<(), StoreError> {
         let mut content = self.content();
         let up_to = content.start_of(partition, start);
-        let key = (group.clone(), partition.clone());
-        content.parallel.0.entry(key).or_insert_with(|| Deliveries {
-            up_to,
-            ..Deliveries::default()
-        });
+        let deliveries = content.deliveries(group, partition);
+        if !deliveries.is_open {
+            deliveries.is_open = true;
+            deliveries.up_to = up_to;
+        }
         Ok(())
     }
 
@@ -263,7 +292,9 @@ impl ParallelGroups for MemoryStore {
         let deliveries = content.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
         for position in &finish.done {
-            deliveries.pending.remove(position);
+            if deliveries.is_pending_for(*position, consumer) {
+                deliveries.pending.remove(position);
+            }
         }
         for (emits, stored) in finish.emitted.iter().zip(&emitted) {
             if stored.is_some() {

@@ -13,7 +13,7 @@ use crate::handler::Start;
 use crate::recorded::Position;
 use crate::store::{
     Append, Consumer, DeadLetter, DeadLetterReason, DeadLetters, EntryEmits, EventStore, Finish,
-    FinishError, Finished, ParallelGroups,
+    FinishError, Finished, Groups, ParallelGroup, ParallelGroups, Reset,
 };
 use crate::testing::store_contract::StoreHarness;
 
@@ -71,6 +71,12 @@ async fn take_back(store: &impl ParallelGroups, consumer: &Consumer) -> Vec<Posi
         .take_back(consumer, &only(), Position::START, 100)
         .await;
     positions(back.expect("entries must be taken back"))
+}
+
+async fn reset(store: &impl Groups, reset: Reset) {
+    if let Err(error) = store.reset(GROUP, &only(), reset).await {
+        panic!("a group must be reset: {error}");
+    }
 }
 
 async fn is_finished(store: &impl ParallelGroups) -> bool {
@@ -402,4 +408,90 @@ pub async fn a_consumer_with_pending_entries_stays<H: StoreHarness>(harness: &H)
     finish(&store, &a, &done(&all[..1])).await;
     store.leave_parallel(&a, &only()).await.unwrap();
     assert_eq!(remove(Duration::ZERO).await, 0, "it has left");
+}
+
+/// A group that is forgotten begins anew, where it is told to; and who has taken something before can
+/// finish nothing more.
+pub async fn a_forgotten_group_gets_everything_anew<H: StoreHarness>(harness: &H) {
+    for (start, count) in [(Start::Beginning, 5), (Start::Now, 0)] {
+        let store = fresh(harness).await;
+        let frozen = harness.other_client(&store).await;
+        open(&store).await;
+        open(&frozen).await;
+        let placed = place(&store, 1..=5).await;
+        let (a, b) = (consumer("pack", "a"), consumer("pack", "b"));
+        assert_eq!(take(&mut *reader(&frozen, &a).await, 5).await, placed);
+        let park = Finish {
+            done: vec![placed[0]],
+            parked: vec![letter(placed[1])],
+            ..Finish::default()
+        };
+        assert_eq!(finish(&frozen, &a, &park).await.dead_letters, 1);
+
+        reset(&store, Reset::Forget).await;
+        let letters = store.list_dead_letters(GROUP, &only(), None, 10).await;
+        assert_eq!(letters.unwrap(), []);
+        let opened = store.open_parallel(&group("pack"), &only(), start).await;
+        opened.expect("a group must be opened");
+        let mut second = reader(&store, &b).await;
+        let taken = take(&mut *second, 10).await;
+        assert_eq!(taken, placed[..count], "{start}");
+
+        let late = Finish {
+            done: vec![placed[2]],
+            emitted: vec![packs(placed[3], 4)],
+            parked: vec![letter(placed[4])],
+        };
+        let finished = finish(&frozen, &a, &late).await;
+        assert_eq!((finished.emitted, finished.dead_letters), (vec![None], 0));
+        assert!(packed(&store).await.is_empty(), "it emitted nothing");
+        assert_eq!(take_back(&store, &b).await, taken, "it finished nothing");
+        finish(&store, &b, &done(&taken)).await;
+        assert!(is_finished(&store).await);
+        let more = place(&store, 6..=6).await;
+        assert_eq!(take(&mut *second, 10).await, more);
+    }
+}
+
+/// A group that is moved goes on from there, also with what was taken before; and so do all handlers of
+/// the service, and no other service.
+pub async fn a_group_that_is_moved_goes_on_from_there<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let handlers = ["pack", "bill"];
+    let elsewhere = Consumer {
+        group: ParallelGroup {
+            group: "elsewhere".into(),
+            handler: "pack".into(),
+        },
+        instance: "a".into(),
+    };
+    let groups = handlers.map(group).into_iter();
+    for group in groups.chain([elsewhere.group.clone()]) {
+        let opened = store.open_parallel(&group, &only(), Start::Beginning).await;
+        opened.expect("a group must be opened");
+    }
+    let placed = place(&store, 1..=5).await;
+    assert_eq!(
+        take(&mut *reader(&store, &elsewhere).await, 5).await,
+        placed
+    );
+    for handler in handlers {
+        let a = consumer(handler, "a");
+        assert_eq!(take(&mut *reader(&store, &a).await, 4).await, placed[..4]);
+        finish(&store, &a, &done(&placed[..2])).await;
+    }
+    for (start, from) in [
+        (Start::After(placed[0]), 1),
+        (Start::Now, 5),
+        (Start::Beginning, 0),
+    ] {
+        reset(&store, Reset::MoveTo(start)).await;
+        for handler in handlers {
+            let b = consumer(handler, "b");
+            assert_eq!(take_back(&store, &b).await, []);
+            let taken = take(&mut *reader(&store, &b).await, 10).await;
+            assert_eq!(taken, placed[from..], "{start}");
+        }
+    }
+    assert_eq!(take_back(&store, &elsewhere).await, placed);
 }
