@@ -143,6 +143,7 @@ impl Service {
             instance: subscription.instance().to_owned(),
             state: inner.state.get(),
             partitions: subscription.health().await?,
+            parallel: subscription.parallel_health().await?,
             circuit: subscription.circuit(),
             handlers: inner.handlers.clone(),
         })

@@ -31,7 +31,7 @@ pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
-    ParallelReader, Taken,
+    ParallelLag, ParallelReader, Taken,
 };
 pub use reset::{Reset, ResetError, reset_group};
 pub use versions::{Direction, Versions};

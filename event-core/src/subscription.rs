@@ -42,7 +42,7 @@ use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
-pub use health::{Owner, PartitionHealth, Pause};
+pub use health::{Owner, ParallelHealth, PartitionHealth, Pause};
 pub(crate) use parallel::ParallelDefinition;
 pub(crate) use waiting::Outcome;
 

@@ -26,7 +26,6 @@ const OPENING: &str = "open";
 const ACQUIRING: &str = "acquire";
 const RENEWING: &str = "renew";
 const RELEASING: &str = "release";
-const LAGGING: &str = "lag";
 const OWNING: &str = "owner";
 const READING: &str = "group_reader";
 
@@ -273,47 +272,6 @@ pub(crate) async fn release(parts: &Parts, lease: &Lease) -> Result<(), StoreErr
     announce(parts, RELEASING, &lease.group, "released").await
 }
 
-/// How many entries of a partition the group has yet to finish.
-pub(crate) async fn lag(
-    parts: &Parts,
-    group: &str,
-    partition: &Partition,
-) -> Result<u64, StoreError> {
-    let keys = parts.keys.of(partition);
-    let mut pipeline = Pipeline::with_capacity(2);
-    // In this order: what is finished meanwhile makes the lag smaller, never negative.
-    pipeline.cmd("XINFO").arg("STREAM").arg(keys.feed());
-    pipeline
-        .cmd("HGET")
-        .arg(keys.group(group).progress)
-        .arg("finished");
-    let [info, finished] = two(parts, LAGGING, &pipeline).await?;
-    let unreadable = |what| UnexpectedReply::form("XINFO STREAM", what).refused(LAGGING);
-    let info = match info {
-        // There is no feed yet, and so nothing to finish.
-        Value::ServerError(error) if error.details().is_some_and(|d| d.contains("no such key")) => {
-            return Ok(0);
-        }
-        Value::ServerError(error) => return Err(refused(LAGGING, error.into())),
-        info => wire::array(info).map_err(unreadable)?,
-    };
-    let field = |name: &str| {
-        let mut pairs = info.chunks_exact(2);
-        let value = pairs.find_map(|pair| (wire::text(&pair[0]).ok()? == name).then_some(&pair[1]));
-        wire::count(value.ok_or("a stream without its counters")?)
-    };
-    match finished {
-        Value::ServerError(error) => Err(refused(LAGGING, error.into())),
-        // A group that begins now passes over what was trimmed away.
-        Value::Nil => field("length").map_err(unreadable),
-        finished => {
-            let finished = number(&finished).map_err(unreadable)?;
-            let added = field("entries-added").map_err(unreadable)?;
-            Ok(added.saturating_sub(finished))
-        }
-    }
-}
-
 /// The instance that owns a partition now.
 pub(crate) async fn owner(
     parts: &Parts,
@@ -348,7 +306,7 @@ pub(crate) async fn owner(
 }
 
 /// A number that is kept as a text.
-fn number(value: &Value) -> Result<u64, Unreadable> {
+pub(crate) fn number(value: &Value) -> Result<u64, Unreadable> {
     wire::text(value)?
         .parse()
         .map_err(|_| "a number that is none")
@@ -363,7 +321,7 @@ fn milliseconds(time: Value) -> Result<u64, Unreadable> {
 }
 
 /// Asks two things at once.
-async fn two(
+pub(crate) async fn two(
     parts: &Parts,
     operation: &'static str,
     pipeline: &Pipeline,

@@ -57,6 +57,7 @@ mod feed;
 mod groups;
 mod history;
 mod keys;
+mod lag;
 mod parallel_groups;
 mod partitions;
 mod reader;

@@ -5,6 +5,7 @@ use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::UnexpectedReply;
+use crate::groups::number;
 use crate::scripts::COUNT;
 use crate::store::Parts;
 use crate::wire;
@@ -58,10 +59,10 @@ impl From {
         operation: &'static str,
         partition: &Partition,
     ) -> Result<Self, StoreError> {
-        let (position, passed) = count(parts, operation, partition, self.position).await?;
+        let counted = count(parts, operation, partition, self.position).await?;
         Ok(Self {
-            position,
-            passed: Some(passed),
+            position: counted.position,
+            passed: Some(counted.passed),
             ..self
         })
     }
@@ -77,14 +78,23 @@ impl From {
     }
 }
 
-/// How many entries a feed has had up to a position, be they there or not. Gives the last position
-/// where the feed has not come so far.
+/// What a feed has had, be it there or not.
+pub(crate) struct Counted {
+    /// The position that was asked for, or the last one where the feed has not come so far.
+    position: Position,
+    /// How many entries up to there.
+    pub(crate) passed: u64,
+    /// How many entries in all.
+    pub(crate) added: u64,
+}
+
+/// Counts what a feed has had up to a position.
 pub(crate) async fn count(
     parts: &Parts,
     operation: &'static str,
     partition: &Partition,
     position: Position,
-) -> Result<(Position, u64), StoreError> {
+) -> Result<Counted, StoreError> {
     let unreadable = |what| UnexpectedReply::form("EVALSHA count.lua", what).refused(operation);
     let keys = parts.keys.of(partition);
     let from = position.to_string();
@@ -100,13 +110,13 @@ pub(crate) async fn count(
         let reply = parts.connections.ask(operation, request, Some(&COUNT));
         let values = wire::array(reply.await?).map_err(unreadable)?;
         match values.as_slice() {
-            [Value::Int(1), position, passed] => {
+            [Value::Int(1), position, passed, added] => {
                 let position = wire::slice(position).and_then(wire::position);
-                let passed = wire::text(passed).map_err(unreadable)?;
-                return Ok((
-                    position.map_err(unreadable)?,
-                    passed.parse().map_err(|_| unreadable("no number"))?,
-                ));
+                return Ok(Counted {
+                    position: position.map_err(unreadable)?,
+                    passed: number(passed).map_err(unreadable)?,
+                    added: number(added).map_err(unreadable)?,
+                });
             }
             [Value::Int(0), rest @ ..] if rest.len() == counted.len() => {
                 for (part, value) in counted.iter_mut().zip(rest) {

@@ -13,7 +13,7 @@ use event_core::{
     CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters,
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
-    ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
+    ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
     RealtimeSubscription, Reset, ResetError, Start, StoreError, Versions,
 };
 
@@ -28,8 +28,8 @@ use crate::keys::Keys;
 use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
-    append, commit, dead_letters, feed, groups, history, parallel_groups, partitions, realtime,
-    reset,
+    append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
+    realtime, reset,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -191,7 +191,7 @@ impl Groups for RedisStore {
     }
 
     async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
-        groups::lag(&self.parts, group, partition).await
+        lag::in_order(&self.parts, group, partition).await
     }
 
     async fn owner(
@@ -284,6 +284,14 @@ impl ParallelGroups for RedisStore {
         positions: RangeInclusive<Position>,
     ) -> Result<bool, StoreError> {
         parallel_groups::is_finished(&self.parts, group, partition, positions).await
+    }
+
+    async fn parallel_lag(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+    ) -> Result<ParallelLag, StoreError> {
+        lag::parallel(&self.parts, group, partition).await
     }
 
     async fn leave_parallel(

@@ -95,6 +95,15 @@ impl ParallelHandler {
         &self.definition.dispatcher.routes[0]
     }
 
+    pub(super) fn group(&self) -> &ParallelGroup {
+        &self.consumer.group
+    }
+
+    /// Whether it takes events of a category.
+    pub(super) fn reads(&self, category: &Category) -> bool {
+        self.definition.categories.contains(category)
+    }
+
     pub(super) fn takes(&self, event_type: &str) -> bool {
         self.route().takes(event_type)
     }

@@ -72,6 +72,7 @@ macro_rules! parallel_contract_tests {
                 a_consumer_that_comes_back_late_stores_nothing
                 a_refused_emit_finishes_nothing
                 a_consumer_with_pending_entries_stays
+                a_handler_tells_how_far_it_is_behind
                 a_forgotten_group_gets_everything_anew
                 a_group_that_is_moved_goes_on_from_there
             }

@@ -125,6 +125,21 @@ impl Content {
             .map_or(Position::START, Feed::head)
     }
 
+    /// How many entries of a feed lie after a position.
+    pub(super) fn count_after(&self, partition: &Partition, position: Position) -> u64 {
+        let count = self.feeds.get(partition).map_or(0, |feed| {
+            let is_before = |(at, _): &(Position, _)| *at <= position;
+            feed.entries.len() - feed.entries.partition_point(is_before)
+        });
+        count as u64
+    }
+
+    /// Whether a group reads a partition in order, as far as is known.
+    pub(super) fn is_open(&mut self, group: &str, partition: &Partition) -> bool {
+        let handling = self.group(group).handling(partition);
+        handling.is_some_and(|handling| handling.is_open)
+    }
+
     /// The position after which a group begins.
     pub(super) fn start_of(&self, partition: &Partition, start: Start) -> Position {
         match start {
@@ -393,11 +408,7 @@ impl Groups for MemoryStore {
             .map_or((Position::START, 0), |handling| {
                 (handling.progress.reached, handling.progress.open.len())
             });
-        let behind = content.feeds.get(partition).map_or(0, |feed| {
-            let is_reached = |(position, _): &(Position, _)| *position <= reached;
-            feed.entries.len() - feed.entries.partition_point(is_reached)
-        });
-        Ok((behind + open) as u64)
+        Ok(content.count_after(partition, reached) + open as u64)
     }
 
     async fn owner(

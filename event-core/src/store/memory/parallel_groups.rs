@@ -13,7 +13,7 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
-    Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
+    Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelGroups, ParallelLag,
     ParallelReader, ReadError, StoreError, Taken,
 };
 
@@ -109,6 +109,24 @@ impl Content {
             .iter()
             .filter_map(|position| feed.read_at(partition, *position))
             .collect()
+    }
+
+    fn lag_of(&self, partition: &Partition, deliveries: Option<&Deliveries>) -> ParallelLag {
+        let up_to = deliveries.map_or(Position::START, |deliveries| deliveries.up_to);
+        let pending = deliveries.map_or(0, |deliveries| deliveries.pending.len()) as u64;
+        ParallelLag {
+            lag: self.count_after(partition, up_to) + pending,
+            pending,
+        }
+    }
+
+    /// How far the handlers of a group that is furthest behind is so; `None` where there are none.
+    pub(super) fn parallel_backlog(&self, group: &str, partition: &Partition) -> Option<u64> {
+        let own = self.parallel.0.iter().filter(|((own, of), deliveries)| {
+            &*own.group == group && of == partition && deliveries.is_open
+        });
+        own.map(|(_, deliveries)| self.lag_of(partition, Some(deliveries)).lag)
+            .max()
     }
 
     fn take(&mut self, consumer: &Consumer, partition: &Partition, limit: usize) -> Vec<FeedEntry> {
@@ -320,6 +338,16 @@ impl ParallelGroups for MemoryStore {
         let deliveries = content.deliveries(group, partition);
         let is_delivered = deliveries.up_to >= head.min(*positions.end());
         Ok(is_delivered && deliveries.pending.range(positions).next().is_none())
+    }
+
+    async fn parallel_lag(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+    ) -> Result<ParallelLag, StoreError> {
+        let content = self.content();
+        let of_group = content.parallel.0.get(&(group.clone(), partition.clone()));
+        Ok(content.lag_of(partition, of_group))
     }
 
     async fn leave_parallel(

@@ -410,6 +410,36 @@ pub async fn a_consumer_with_pending_entries_stays<H: StoreHarness>(harness: &H)
     assert_eq!(remove(Duration::ZERO).await, 0, "it has left");
 }
 
+/// The lag of a handler is what it has yet to finish: what was not delivered, wherever the group began,
+/// and what is pending.
+pub async fn a_handler_tells_how_far_it_is_behind<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let lag = async |handler| {
+        let lag = store.parallel_lag(&group(handler), &only()).await.unwrap();
+        (lag.lag, lag.pending)
+    };
+    assert_eq!(lag("pack").await, (0, 0), "there is no feed");
+    let placed = place(&store, 1..=6).await;
+    assert_eq!(lag("pack").await, (6, 0), "all of them are before it");
+    for (handler, start, expected) in [
+        ("pack", Start::Beginning, 6),
+        ("now", Start::Now, 0),
+        ("late", Start::After(placed[3]), 2),
+    ] {
+        let opened = store.open_parallel(&group(handler), &only(), start).await;
+        opened.expect("a group must be opened");
+        assert_eq!(lag(handler).await, (expected, 0), "{handler}");
+    }
+    let a = consumer("pack", "a");
+    assert_eq!(take(&mut *reader(&store, &a).await, 4).await, placed[..4]);
+    assert_eq!(lag("pack").await, (6, 4));
+    finish(&store, &a, &done(&placed[1..3])).await;
+    assert_eq!(lag("pack").await, (4, 2));
+    assert_eq!(lag("late").await, (2, 0), "each tells its own");
+    place(&store, 7..=7).await;
+    assert_eq!((lag("pack").await, lag("now").await), ((5, 2), (1, 0)));
+}
+
 /// A group that is forgotten begins anew, where it is told to; and who has taken something before can
 /// finish nothing more.
 pub async fn a_forgotten_group_gets_everything_anew<H: StoreHarness>(harness: &H) {
