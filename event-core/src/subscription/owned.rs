@@ -3,7 +3,7 @@
 //! One task does all of it, so nothing here is shared. Handlers are called on this task as long as
 //! they do not wait; those that wait go on on tasks of their own.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -130,6 +130,9 @@ pub(super) struct Owned {
     ready: VecDeque<Number>,
     units: JoinSet<Unit>,
     parked: Parked,
+    /// What was parked behind dead letters since these were read last: somebody may have decided on them
+    /// by then.
+    followers: BTreeSet<DeadLetterId>,
     gathered: Gathered,
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
     /// How many entries were let in since they were counted last, and are for a handler.
@@ -175,6 +178,7 @@ impl Owned {
             ready: VecDeque::new(),
             units: JoinSet::new(),
             parked: Parked::default(),
+            followers: BTreeSet::new(),
             gathered: Gathered::default(),
             talk: None,
             taken: 0,
@@ -739,6 +743,9 @@ impl Owned {
         if let Some(work) = self.work(number) {
             work.done.push(route);
         }
+        if !redrive {
+            self.followers.insert(letter.id());
+        }
         self.park(number, letter);
         true
     }
@@ -1027,6 +1034,7 @@ impl Owned {
                     parked.remove(id);
                 }
                 self.parked = parked;
+                self.free_followers();
                 self.count_dead_letters(self.parked.len());
                 self.redrive();
             }
@@ -1062,6 +1070,29 @@ impl Owned {
             }
         }
         true
+    }
+
+    /// Has those handled that were parked before it was heard that the dead letters before them are
+    /// discarded, or redriven: what was stored by then, the decision was about, too.
+    fn free_followers(&mut self) {
+        let freed = self.parked.free(&self.followers);
+        self.followers.clear();
+        if freed.is_empty() && self.gathered.parked.is_empty() {
+            return;
+        }
+        let mut freed: HashMap<_, _> = freed
+            .into_iter()
+            .map(|letter| (letter.id(), letter))
+            .collect();
+        for letter in &mut self.gathered.parked {
+            if freed.remove(&letter.id()).is_some() {
+                letter.redrive = true;
+            } else if letter.reason == DeadLetterReason::Follows && !letter.redrive {
+                // Not stored yet: a decision may still come before it.
+                self.followers.insert(letter.id());
+            }
+        }
+        self.gathered.retried.extend(freed.into_values());
     }
 
     /// Tells what a commit has stored.
