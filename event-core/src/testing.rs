@@ -2,6 +2,9 @@
 //! pass.
 
 pub mod parallel_contract;
+#[cfg(test)]
+mod rules;
+mod running;
 mod scenario;
 pub mod store_contract;
 pub mod subscription_contract;

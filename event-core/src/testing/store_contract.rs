@@ -393,7 +393,7 @@ mod tests {
         let (list, _) = include_str!("store_contract.rs")
             .split_once("(@rules $suite:ident, $harness:expr; $(")
             .unwrap();
-        for (module, text) in [
+        let modules = [
             ("append", include_str!("store_contract/append.rs")),
             ("repetition", include_str!("store_contract/repetition.rs")),
             ("limits", include_str!("store_contract/limits.rs")),
@@ -416,18 +416,7 @@ mod tests {
             ),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
-        ] {
-            let (_, rules) = list
-                .split_once(&format!("            {module} {{\n"))
-                .unwrap();
-            let (rules, _) = rules.split_once('}').unwrap();
-            let listed: Vec<_> = rules.split_whitespace().collect();
-            let written: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "))
-                .map(|line| line.split('<').next().unwrap())
-                .collect();
-            assert_eq!(listed, written, "{module}");
-        }
+        ];
+        crate::testing::rules::assert_all_are_listed(list, &modules);
     }
 }

@@ -146,7 +146,7 @@ mod tests {
         let (_, list) = include_str!("subscription_contract.rs")
             .split_once("@rules subscription_contract, $harness;\n")
             .unwrap();
-        for (module, text) in [
+        let modules = [
             (
                 "delivery",
                 include_str!("subscription_contract/delivery.rs"),
@@ -161,18 +161,7 @@ mod tests {
                 include_str!("subscription_contract/failures.rs"),
             ),
             ("parked", include_str!("subscription_contract/parked.rs")),
-        ] {
-            let (_, rules) = list
-                .split_once(&format!("            {module} {{\n"))
-                .unwrap();
-            let (rules, _) = rules.split_once('}').unwrap();
-            let listed: Vec<_> = rules.split_whitespace().collect();
-            let written: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "))
-                .map(|line| line.split('<').next().unwrap())
-                .collect();
-            assert_eq!(listed, written, "{module}");
-        }
+        ];
+        crate::testing::rules::assert_all_are_listed(list, &modules);
     }
 }

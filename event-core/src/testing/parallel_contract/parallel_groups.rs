@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 
 use super::steps::{
-    GROUP, LONG, Packed, consumer, fresh, group, only, packed, packing, place, positions, reader,
-    take, until,
+    GROUP, LONG, Packed, consumer, eventually, fresh, group, only, packed, packing, place,
+    positions, reader, take,
 };
 use crate::codec::{Codec, NewEvent};
 use crate::handler::Start;
@@ -191,7 +191,7 @@ pub async fn a_take_may_be_dropped<H: StoreHarness>(harness: &H) {
         }
         placed.extend(place(&store, [number]).await);
     }
-    until("everything is taken", async || {
+    eventually("everything is taken", async || {
         let waited = tokio::time::timeout(Duration::from_millis(20), reader.take(10, LONG));
         if let Ok(taken) = waited.await {
             given.extend(taken.unwrap().entries);
@@ -241,7 +241,7 @@ pub async fn what_is_idle_is_claimed<H: StoreHarness>(harness: &H) {
     let few = store.claim(&b, &only(), Duration::ZERO, 1).await.unwrap();
     assert_eq!(positions(few), all[..1], "no more than was asked for");
     let mut claimed = Vec::new();
-    until("the others are idle", async || {
+    eventually("the others are idle", async || {
         claimed.extend(claim(&store, &b, Duration::from_millis(20)).await);
         claimed.contains(&all[1]) && claimed.contains(&all[2])
     })
@@ -261,7 +261,7 @@ pub async fn what_is_kept_alive_is_not_claimed<H: StoreHarness>(harness: &H) {
     let all = place(&store, 1..=2).await;
     let (a, b) = (consumer("pack", "a"), consumer("pack", "b"));
     take(&mut *reader(&store, &a).await, 10).await;
-    until("what is not kept alive is claimed", async || {
+    eventually("what is not kept alive is claimed", async || {
         let before = Instant::now();
         store.keep_alive(&a, &only(), &all[..1]).await.unwrap();
         // Somebody else's attempt changes nothing.
