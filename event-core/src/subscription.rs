@@ -6,7 +6,7 @@
 //! | `keeper` | says that this instance is there, keeps its leases, takes and gives partitions |
 //! | `share` | how many partitions that are |
 //! | `parallel` | handlers whose events need no order |
-//! | `owned` | handles one partition: lanes, attempts, commits |
+//! | `owned` | handles one partition: its admission, calls, dead letters and commits |
 //! | `attempt`, `retrying` | one call of a handler; what its failure leads to |
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
