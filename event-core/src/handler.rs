@@ -1,11 +1,13 @@
 //! Handlers: what a service does when something has happened.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::BoxError;
@@ -14,7 +16,7 @@ use crate::dependencies::{Dependencies, DependencyType, Dependent, MissingDepend
 use crate::emit::{Emission, Emit, Emits, Origin};
 use crate::event::{Declared, Event, PastEvent};
 use crate::failure::{Classifier, Classify, OnExhausted, Policy, Retry, class_of, class_of_any};
-use crate::recorded::RecordedEvent;
+use crate::recorded::{Position, RecordedEvent};
 
 /// Something that reacts to events. The attribute `#[event_handler]` implements it; by hand it is
 /// handed to [`HandlerDefinition::new`].
@@ -234,6 +236,17 @@ pub enum HandlerError {
 }
 
 /// Where a group that is new begins to read.
+///
+/// ```
+/// use event_core::{Position, Start};
+///
+/// // Behind an event whose position is known:
+/// let start = Start::After("1763900000000-3".parse()?);
+/// // What the store has taken in since a time:
+/// let start = Start::since("2025-11-23T12:00:00Z".parse()?);
+/// # assert!(matches!(start, Start::After(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// At the first event of the feed.
@@ -241,6 +254,28 @@ pub enum Start {
     Beginning,
     /// At the events that come after it was first run.
     Now,
+    /// At the first event that lies after this position, in every partition of the feed. A partition
+    /// that has not come so far yet begins as with [`Now`](Start::Now).
+    After(Position),
+}
+
+impl Start {
+    /// At the first event that the store took in at this time or later. Positions begin with
+    /// milliseconds of the store's clock, so this is a position like any other.
+    pub fn since(time: DateTime<Utc>) -> Self {
+        let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
+        Start::After(Position::new(milliseconds, 0).before())
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Beginning => f.write_str("at the beginning"),
+            Start::Now => f.write_str("now"),
+            Start::After(position) => write!(f, "after {position}"),
+        }
+    }
 }
 
 /// How the events of a feed reach a handler.
@@ -510,8 +545,8 @@ impl HandlerDefinition {
     }
 }
 
-impl std::fmt::Debug for HandlerDefinition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for HandlerDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandlerDefinition")
             .field("name", &self.name)
             .field("on", &self.on)

@@ -97,10 +97,12 @@ pub use store::{
     DeadLetterReason, DeadLetters, Direction, EntryEmits, EventStore, Expected, FeedEntry,
     FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
-    ParallelReader, Progress, ReadError, StoreError, Taken, Target, Versions, Wanted,
-    WhenBacklogged,
+    ParallelLag, ParallelReader, Progress, ReadError, Reset, ResetError, StoreError, Taken, Target,
+    Versions, Wanted, WhenBacklogged, reset_group,
 };
-pub use subscription::{CircuitBreaker, CircuitState, Owner, PartitionHealth, Pause, RateLimit};
+pub use subscription::{
+    CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,
+};
 
 /// What most programs need: `use event_core::prelude::*;`.
 pub mod prelude {

@@ -21,7 +21,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 pub use ::metrics::Counter;
-use ::metrics::{Gauge, Histogram, Label, Unit};
+pub(crate) use ::metrics::Gauge;
+use ::metrics::{Histogram, Label, Unit};
 
 use crate::event::Category;
 use crate::handler::HandlerError;
@@ -112,7 +113,7 @@ pub const LAG: Metric = Metric {
     kind: MetricKind::Gauge,
     unit: Unit::Count,
     labels: &[CATEGORY, PARTITION, GROUP],
-    description: "Events of a partition that the group has yet to finish; told by the instance that owns it, every few seconds, and 0 once it owns it no more",
+    description: "Events of a partition that the group has yet to finish, and those that each of its handlers with parallel delivery has; told by the instance that owns the partition, every few seconds, and 0 once it owns it no more",
 };
 
 /// Calls of a handler that are repeated.
@@ -370,13 +371,26 @@ impl PartitionMetrics {
             ),
             commits: counter(&COMMITS, &place),
             parked: counter(&PARKED, &place),
-            lag: gauge(&LAG, &place),
+            lag: lag(group, partition),
             dead_letters: gauge(&DEAD_LETTERS, &place),
             acquired: change("acquired"),
             released: change("released"),
             lost: change("lost"),
         }
     }
+}
+
+/// How far a group is behind in a partition.
+pub(crate) fn lag(group: &str, partition: &Partition) -> Gauge {
+    let number = partition.number().to_string();
+    gauge(
+        &LAG,
+        &[
+            (CATEGORY, partition.category().as_str()),
+            (PARTITION, &number),
+            (GROUP, group),
+        ],
+    )
 }
 
 /// Counts a realtime event that a group has received. Not as cheap as the others: it looks the counter

@@ -59,6 +59,17 @@ impl Position {
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
+
+    /// The position right before this one.
+    pub(crate) const fn before(self) -> Self {
+        match self.sequence.checked_sub(1) {
+            Some(sequence) => Self::new(self.milliseconds, sequence),
+            None => match self.milliseconds.checked_sub(1) {
+                Some(milliseconds) => Self::new(milliseconds, u64::MAX),
+                None => Self::START,
+            },
+        }
+    }
 }
 
 impl fmt::Display for Position {

@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
-use crate::store::{Backend, EventStore, ReadError, StoreError};
+use crate::store::{Backend, EventStore, ReadError, Reset, ResetError, StoreError};
 use crate::subscription::{Expected, IdleError, Subscription};
 use health::StateCell;
 use observer::Observer;
@@ -143,9 +143,41 @@ impl Service {
             instance: subscription.instance().to_owned(),
             state: inner.state.get(),
             partitions: subscription.health().await?,
+            parallel: subscription.parallel_health().await?,
             circuit: subscription.circuit(),
             handlers: inner.handlers.clone(),
         })
+    }
+
+    /// Resets its group in all categories of its handlers; see [`reset_group`](crate::reset_group). No
+    /// instance of the group may run meanwhile.
+    ///
+    /// # Errors
+    /// [`ServiceError::Reset`].
+    ///
+    /// ```
+    /// use event_core::prelude::*;
+    /// use event_core::Reset;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+    /// # #[event("github.push")]
+    /// # struct GithubPush { commits: u32 }
+    ///
+    /// #[event_handler(on = "github.push", group = "recount")]
+    /// async fn recount(push: GithubPush) {}
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let service = Service::builder("recount").store(MemoryStore::new()).build()?;
+    /// service.publish(GithubPush { commits: 2 }).await?;
+    /// assert_eq!(service.run_until_idle().await?.entries, 1);
+    /// service.reset(Reset::Forget).await?;
+    /// assert_eq!(service.run_until_idle().await?.entries, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reset(&self, reset: Reset) -> Result<(), ServiceError> {
+        Ok(self.inner.subscription.reset(reset).await?)
     }
 
     /// Publishes events, and returns when they are stored (or sent, for realtime events).
@@ -435,6 +467,9 @@ pub enum ServiceError {
     /// A feed could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The group could not be reset.
+    #[error(transparent)]
+    Reset(#[from] ResetError),
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -8,6 +8,7 @@ mod groups;
 mod limits;
 mod memory;
 mod parallel_groups;
+mod reset;
 mod versions;
 
 use std::ops::ControlFlow;
@@ -30,8 +31,9 @@ pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
-    ParallelReader, Taken,
+    ParallelLag, ParallelReader, Taken,
 };
+pub use reset::{Reset, ResetError, reset_group};
 pub use versions::{Direction, Versions};
 
 use crate::codec::CodecError;

@@ -6,7 +6,7 @@
 //! | `keeper` | says that this instance is there, keeps its leases, takes and gives partitions |
 //! | `share` | how many partitions that are |
 //! | `parallel` | handlers whose events need no order |
-//! | `owned` | handles one partition: lanes, attempts, commits |
+//! | `owned` | handles one partition: its admission, calls, dead letters and commits |
 //! | `attempt`, `retrying` | one call of a handler; what its failure leads to |
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
@@ -35,14 +35,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
 pub use gate::{CircuitBreaker, CircuitState, RateLimit};
-pub use health::{Owner, PartitionHealth, Pause};
+pub use health::{Owner, ParallelHealth, PartitionHealth, Pause};
 pub(crate) use parallel::ParallelDefinition;
 pub(crate) use waiting::Outcome;
 
@@ -52,13 +52,13 @@ use crate::event::Category;
 use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
-use crate::store::{Backend, Progress, ReadError, StoreError};
+use crate::store::{Backend, Progress, ReadError, Reset, ResetError, StoreError, reset_group};
 use crate::system::Reports;
 use gate::Gate;
 use load::Load;
 use parallel::ParallelHandler;
 use runner::Runner;
-use shared::Shared;
+use shared::{Opened, Shared};
 
 /// How often somebody who waits for an event looks whether another instance has handled it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -92,7 +92,7 @@ pub(crate) struct Subscription {
     categories: BTreeMap<Category, CategoryHandlers>,
     parallel: Vec<Arc<ParallelHandler>>,
     /// All partitions of these, known since the group was opened.
-    partitions: OnceCell<Vec<Partition>>,
+    partitions: Opened,
     /// Who holds it handles events; everybody else waits.
     engine: tokio::sync::Mutex<()>,
     /// The partitions that this instance owns now.
@@ -126,7 +126,7 @@ impl Subscription {
             shared,
             settings,
             categories,
-            partitions: OnceCell::new(),
+            partitions: Opened::default(),
             engine: tokio::sync::Mutex::new(()),
             owned: Mutex::default(),
         }
@@ -172,10 +172,9 @@ impl Subscription {
     }
 
     /// Makes the group known, and with that fixes where a new one begins.
-    pub(crate) async fn begin(&self) -> Result<&[Partition], ReadError> {
-        let partitions = self
-            .partitions
-            .get_or_try_init(|| async {
+    pub(crate) async fn begin(&self) -> Result<Arc<[Partition]>, ReadError> {
+        self.partitions
+            .or(async {
                 let mut partitions = Vec::new();
                 for (category, handlers) in &self.categories {
                     for number in 0..self.shared.backend.partitions(category).await? {
@@ -194,8 +193,24 @@ impl Subscription {
                 }
                 Ok::<_, ReadError>(partitions)
             })
-            .await?;
-        Ok(partitions)
+            .await
+    }
+
+    /// Resets the group in all its categories.
+    pub(crate) async fn reset(&self, reset: Reset) -> Result<(), ResetError> {
+        let categories: Vec<_> = self.categories.keys().cloned().collect();
+        let backend = &*self.shared.backend;
+        let reset = reset_group(backend, &self.shared.group, &categories, reset).await;
+        self.open_anew();
+        reset
+    }
+
+    /// Has the group opened again by whatever comes next: it may have been reset.
+    fn open_anew(&self) {
+        self.partitions.forget();
+        for handler in &self.parallel {
+            handler.open_anew();
+        }
     }
 
     /// Whether the group has handlers that take the events of a category in order.
@@ -223,6 +238,7 @@ impl Subscription {
             stopping.cancelled().await;
             return Ok(());
         }
+        self.open_anew();
         // A failure that stops one stops all.
         let stopping = stopping.child_token();
         let mut tasks = JoinSet::new();

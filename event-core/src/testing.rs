@@ -4,6 +4,9 @@
 #[cfg(feature = "schema")]
 mod events_lock;
 pub mod parallel_contract;
+#[cfg(test)]
+mod rules;
+mod running;
 mod scenario;
 pub mod store_contract;
 pub mod subscription_contract;

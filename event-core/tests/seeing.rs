@@ -16,11 +16,12 @@ use event_core::system::{
 };
 use event_core::testing::TestService;
 use event_core::{
-    Category, CircuitBreaker, CircuitState, FeedEntry, HandlerDefinition, Health, OnExhausted,
-    Owner, Partition, Pause, Policy, Retry, ServiceBuilder, ServiceError, ServiceState,
+    Category, CircuitBreaker, CircuitState, Delivery, FeedEntry, HandlerDefinition, Health,
+    OnExhausted, Owner, ParallelHealth, Partition, Pause, Policy, Retry, ServiceBuilder,
+    ServiceError, ServiceState,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
@@ -186,6 +187,59 @@ async fn health_tells_who_owns_what_and_how_far_behind_it_is() {
 }
 
 #[tokio::test]
+async fn health_tells_how_far_handlers_with_parallel_delivery_are() {
+    let store = MemoryStore::new();
+    let (open, gate) = watch::channel(false);
+    let in_parallel = HandlerDefinition::function("pack", move |push: GithubPush, _: Context| {
+        let mut gate = gate.clone();
+        async move {
+            gate.wait_for(|is_open| *is_open).await?;
+            match push.fails {
+                true => Err::<(), BoxError>("no".into()),
+                false => Ok(()),
+            }
+        }
+    });
+    let in_parallel = in_parallel.on("github.push").delivery(Delivery::Parallel);
+    let running = Running::start(
+        Service::builder("packers")
+            .without_discovered_handlers()
+            .store(store)
+            .retry(Retry {
+                max: 1,
+                ..Retry::default()
+            })
+            .handler(in_parallel),
+    );
+    let events = vec![push("a"), poison("b"), push("c")];
+    running.service.publish(events).await.unwrap();
+    let health = running
+        .health_when("all are taken", |health| health.parallel[0].pending == 3)
+        .await;
+    let expected = ParallelHealth {
+        handler: "pack".into(),
+        partition: "github".into(),
+        lag: 3,
+        pending: 3,
+        dead_letters: 0,
+    };
+    assert_eq!(health.parallel, std::slice::from_ref(&expected));
+    assert_eq!(health.partitions[0].lag, 0, "nobody reads it in order");
+    open.send_replace(true);
+    let health = running
+        .health_when("all are handled", |health| health.parallel[0].lag == 0)
+        .await;
+    let expected = ParallelHealth {
+        lag: 0,
+        pending: 0,
+        dead_letters: 1,
+        ..expected
+    };
+    assert_eq!(health.parallel, [expected]);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn health_tells_why_nothing_is_read() {
     let store = MemoryStore::new();
     let full = Running::start(builder(&store, "a").dead_letter_limit(2).system_events());
@@ -303,10 +357,11 @@ async fn a_lost_partition_is_told() {
             health.partitions[0].owner == Owner::Ours
         })
         .await;
-    // The thread is held for longer than the lease, and another instance is faster then.
+    // Nothing here gives way, so the service cannot prolong its lease, and another instance takes the
+    // partition as soon as that has ended.
     let github = Partition::from(Category::new("github").unwrap());
     loop {
-        std::thread::sleep(lease * 2);
+        std::thread::yield_now();
         let acquired =
             event_core::Groups::acquire(&store, "agent", &github, "b", Duration::from_secs(600));
         if let event_core::Acquired::Yes { .. } = acquired.await.unwrap() {

@@ -157,7 +157,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// | `on = "github.push"`, `on = ["…", "…"]` | function | as [`#[on]`](macro@on) |
 /// | `emits = "repository.analyzed"`, `emits = ["…", "…"]` | function | as [`#[emits]`](macro@emits) |
 /// | `group = "repo-agent"` | `impl`, function | runs only in services of this group |
-/// | `start = now`, `start = beginning` | `impl`, function | where a new group begins to read; `beginning`, unless it says otherwise |
+/// | `start = now`, `start = beginning` | `impl`, function | where a new group begins to read; `beginning`, unless it says otherwise. After a position, or at a time: `ServiceBuilder::start` |
 /// | `realtime` | `impl`, function | reacts to what is sent by Pub/Sub, in every instance |
 /// | `retry(max = 8, base = "100ms", max_delay = "30s")` | `impl`, function, `#[on]` | how a handler that failed is called again: `max` times at most, the first included, after waits that double from `base` to `max_delay`; each part may be left out, and is then as here |
 /// | `timeout = "5s"` | `impl`, function, `#[on]` | how long one call may take; one that takes longer has failed |

@@ -13,7 +13,7 @@ use crate::keys::FeedKeys;
 use crate::scripts::{APPEND, append_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
-use crate::{groups, partitions};
+use crate::{lag, partitions};
 
 const OPERATION: &str = "append";
 const COMMAND: &str = "EVALSHA append.lua";
@@ -30,7 +30,7 @@ pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, A
         let count = partitions::count(parts, category).await?;
         let partition = append.partition(count)?;
         let lag = |group: String, partition: Partition| async move {
-            groups::lag(parts, &group, &partition).await
+            lag::backlog(parts, &group, &partition).await
         };
         parts
             .backlogs

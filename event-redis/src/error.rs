@@ -202,6 +202,11 @@ pub(crate) enum UnexpectedReply {
         "the user may not use `{command}` on the keys of `{feed}`; allow it with `ACL SETUSER`, and then try again"
     )]
     Forbidden { feed: String, command: String },
+    /// Somebody has reset a group while an instance that was not heard of worked for it.
+    #[error(
+        "the group `{group}` of the feed `{feed}` was reset; stop this instance and start it again, or wait until another one begins anew"
+    )]
+    Forgotten { feed: String, group: String },
     /// The server's own answer to one of several writes.
     #[error("the feed `{feed}` cannot be written: {answer}")]
     Failed { feed: String, answer: String },

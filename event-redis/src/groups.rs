@@ -15,16 +15,17 @@ use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
 use crate::reader::{Changes, Reader};
 use crate::scripts::{ACQUIRE, JOIN, OPEN, RELEASE, RENEW, Script, acquire_status};
+use crate::start::From;
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
 const JOINING: &str = "join";
 const LEAVING: &str = "leave";
+const LISTING: &str = "members";
 const OPENING: &str = "open";
 const ACQUIRING: &str = "acquire";
 const RENEWING: &str = "renew";
 const RELEASING: &str = "release";
-const LAGGING: &str = "lag";
 const OWNING: &str = "owner";
 const READING: &str = "group_reader";
 
@@ -44,10 +45,43 @@ pub(crate) async fn join(
     command.write_arg(instance.as_bytes());
     command.write_arg_fmt(lease.as_millis());
     let reply = call(parts, JOINING, &command, &JOIN).await?;
-    members(reply).map_err(|what| UnexpectedReply::form("EVALSHA join.lua", what).refused(JOINING))
+    parse_members(reply)
+        .map_err(|what| UnexpectedReply::form("EVALSHA join.lua", what).refused(JOINING))
 }
 
-fn members(reply: Value) -> Result<Vec<Member>, Unreadable> {
+/// The instances of a group that are there.
+pub(crate) async fn members(parts: &Parts, group: &str) -> Result<Vec<Member>, StoreError> {
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline
+        .cmd("ZRANGE")
+        .arg(parts.keys.members(group))
+        .arg("0")
+        .arg("-1")
+        .arg("WITHSCORES");
+    pipeline.cmd("TIME");
+    let [members, time] = two(parts, LISTING, &pipeline).await?;
+    for reply in [&members, &time] {
+        if let Value::ServerError(error) = reply {
+            return Err(refused(LISTING, error.clone().into()));
+        }
+    }
+    let unreadable = |what| UnexpectedReply::form("ZRANGE", what).refused(LISTING);
+    let now = milliseconds(time).map_err(unreadable)?;
+    let mut there = Vec::new();
+    for member in wire::array(members).map_err(unreadable)?.chunks_exact(2) {
+        let until = number(&member[1]).map_err(unreadable)?;
+        if until > now {
+            there.push(Member {
+                instance: wire::text(&member[0]).map_err(unreadable)?.to_owned(),
+                remaining: Duration::from_millis(until - now),
+            });
+        }
+    }
+    there.sort_by(|a, b| a.instance.cmp(&b.instance));
+    Ok(there)
+}
+
+fn parse_members(reply: Value) -> Result<Vec<Member>, Unreadable> {
     let mut members = Vec::new();
     let mut values = wire::array(reply)?.into_iter();
     while let (Some(instance), Some(remaining)) = (values.next(), values.next()) {
@@ -114,18 +148,22 @@ pub(crate) async fn open(
     start: Start,
 ) -> Result<Progress, StoreError> {
     let keys = parts.keys.of(partition);
-    let mut command = OPEN.call(2, 2, 256);
-    command.write_arg(keys.group(group).progress.as_bytes());
-    command.write_arg(keys.feed().as_bytes());
-    command.write_arg(match start {
-        Start::Beginning => b"beginning",
-        Start::Now => b"now",
-    });
-    command.write_arg(group.as_bytes());
-    let reply = call(parts, OPENING, &command, &OPEN).await?;
-    wire::array(reply)
-        .and_then(|values| progress(&values))
-        .map_err(|what| UnexpectedReply::form("EVALSHA open.lua", what).refused(OPENING))
+    let progress_key = keys.group(group).progress;
+    let mut from = From::new(start);
+    loop {
+        let mut command = OPEN.call(2, 1 + From::ARGUMENTS, 256);
+        command.write_arg(progress_key.as_bytes());
+        command.write_arg(keys.feed().as_bytes());
+        command.write_arg(group.as_bytes());
+        from.write(&mut command);
+        let reply = call(parts, OPENING, &command, &OPEN).await?;
+        let unreadable = |what| UnexpectedReply::form("EVALSHA open.lua", what).refused(OPENING);
+        let values = wire::array(reply).map_err(unreadable)?;
+        if !values.is_empty() {
+            return progress(&values).map_err(unreadable);
+        }
+        from = from.counted(parts, OPENING, partition).await?;
+    }
 }
 
 fn progress(values: &[Value]) -> Result<Progress, Unreadable> {
@@ -234,47 +272,6 @@ pub(crate) async fn release(parts: &Parts, lease: &Lease) -> Result<(), StoreErr
     announce(parts, RELEASING, &lease.group, "released").await
 }
 
-/// How many entries of a partition the group has yet to finish.
-pub(crate) async fn lag(
-    parts: &Parts,
-    group: &str,
-    partition: &Partition,
-) -> Result<u64, StoreError> {
-    let keys = parts.keys.of(partition);
-    let mut pipeline = Pipeline::with_capacity(2);
-    // In this order: what is finished meanwhile makes the lag smaller, never negative.
-    pipeline.cmd("XINFO").arg("STREAM").arg(keys.feed());
-    pipeline
-        .cmd("HGET")
-        .arg(keys.group(group).progress)
-        .arg("finished");
-    let [info, finished] = two(parts, LAGGING, &pipeline).await?;
-    let unreadable = |what| UnexpectedReply::form("XINFO STREAM", what).refused(LAGGING);
-    let info = match info {
-        // There is no feed yet, and so nothing to finish.
-        Value::ServerError(error) if error.details().is_some_and(|d| d.contains("no such key")) => {
-            return Ok(0);
-        }
-        Value::ServerError(error) => return Err(refused(LAGGING, error.into())),
-        info => wire::array(info).map_err(unreadable)?,
-    };
-    let field = |name: &str| {
-        let mut pairs = info.chunks_exact(2);
-        let value = pairs.find_map(|pair| (wire::text(&pair[0]).ok()? == name).then_some(&pair[1]));
-        wire::count(value.ok_or("a stream without its counters")?)
-    };
-    match finished {
-        Value::ServerError(error) => Err(refused(LAGGING, error.into())),
-        // A group that begins now passes over what was trimmed away.
-        Value::Nil => field("length").map_err(unreadable),
-        finished => {
-            let finished = number(&finished).map_err(unreadable)?;
-            let added = field("entries-added").map_err(unreadable)?;
-            Ok(added.saturating_sub(finished))
-        }
-    }
-}
-
 /// The instance that owns a partition now.
 pub(crate) async fn owner(
     parts: &Parts,
@@ -309,7 +306,7 @@ pub(crate) async fn owner(
 }
 
 /// A number that is kept as a text.
-fn number(value: &Value) -> Result<u64, Unreadable> {
+pub(crate) fn number(value: &Value) -> Result<u64, Unreadable> {
     wire::text(value)?
         .parse()
         .map_err(|_| "a number that is none")
@@ -324,7 +321,7 @@ fn milliseconds(time: Value) -> Result<u64, Unreadable> {
 }
 
 /// Asks two things at once.
-async fn two(
+pub(crate) async fn two(
     parts: &Parts,
     operation: &'static str,
     pipeline: &Pipeline,

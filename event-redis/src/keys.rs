@@ -130,6 +130,7 @@ impl FeedKeys {
             dead: format!("{braced}dead:{group}"),
             dead_order: format!("{braced}dead-order:{group}"),
             dead_raw: format!("{braced}dead-raw:{group}"),
+            handlers: format!("{braced}parallel-handlers:{group}"),
         }
     }
 
@@ -173,6 +174,8 @@ pub(crate) struct GroupKeys {
     pub(crate) dead_order: String,
     /// Their entries as they lay in the feed.
     pub(crate) dead_raw: String,
+    /// The names of its handlers with parallel delivery.
+    pub(crate) handlers: String,
 }
 
 /// Writes a dead letter's name so that the order of the texts is that of the letters.
@@ -211,6 +214,7 @@ mod tests {
         assert_eq!(group.dead, "{app:events:sdlc}:dead:g");
         assert_eq!(group.dead_order, "{app:events:sdlc}:dead-order:g");
         assert_eq!(group.dead_raw, "{app:events:sdlc}:dead-raw:g");
+        assert_eq!(group.handlers, "{app:events:sdlc}:parallel-handlers:g");
         let handler = ParallelGroup {
             group: "g".into(),
             handler: "h".into(),

@@ -20,7 +20,10 @@ use crate::emissions::{self, Emissions, to_json};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
-use crate::scripts::{FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status};
+use crate::scripts::{
+    FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
+};
+use crate::start::From;
 use crate::store::Parts;
 use crate::tap::Reply;
 use crate::wire::{self, Unreadable};
@@ -52,29 +55,54 @@ pub(crate) async fn open(
     partition: &Partition,
     start: Start,
 ) -> Result<(), StoreError> {
+    open_from(parts, group, partition, From::new(start)).await
+}
+
+async fn open_from(
+    parts: &Parts,
+    group: &ParallelGroup,
+    partition: &Partition,
+    mut from: From,
+) -> Result<(), StoreError> {
     let keys = parts.keys.of(partition);
     let of_group = keys.group(&group.group);
-    let mut command = OPEN_PARALLEL.call(5, 2, 512);
-    command.write_arg(keys.parallel(group).as_bytes());
-    command.write_arg(keys.feed().as_bytes());
-    command.write_arg(of_group.dead.as_bytes());
-    command.write_arg(of_group.dead_order.as_bytes());
-    command.write_arg(of_group.dead_raw.as_bytes());
-    command.write_arg_fmt(group);
-    command.write_arg(match start {
-        Start::Beginning => b"beginning",
-        Start::Now => b"now",
-    });
-    let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
-    let forbidden = wire::text(&reply).map_err(|what| {
-        UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING)
-    })?;
-    if forbidden.is_empty() {
-        return Ok(());
+    let memory = keys.parallel(group);
+    loop {
+        let mut command = OPEN_PARALLEL.call(6, 2 + From::ARGUMENTS, 512);
+        for key in [
+            memory.as_str(),
+            keys.feed(),
+            &of_group.dead,
+            &of_group.dead_order,
+            &of_group.dead_raw,
+            &of_group.handlers,
+        ] {
+            command.write_arg(key.as_bytes());
+        }
+        command.write_arg_fmt(group);
+        from.write(&mut command);
+        command.write_arg(group.handler.as_bytes());
+        let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
+        let unreadable =
+            |what| UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING);
+        let values = wire::array(reply).map_err(unreadable)?;
+        let status = values.first().map_or(Ok(-1), wire::integer);
+        match (status.map_err(unreadable)?, values.as_slice()) {
+            (open_status::OPEN, _) => return Ok(()),
+            (open_status::FORGOTTEN, _) => {
+                let group = group.to_string();
+                let feed = keys.feed().to_owned();
+                return Err(UnexpectedReply::Forgotten { feed, group }.refused(OPENING));
+            }
+            (open_status::COUNT, _) => from = from.counted(parts, OPENING, partition).await?,
+            (open_status::FORBIDDEN, [_, command]) => {
+                let feed = keys.feed().to_owned();
+                let command = wire::text(command).map_err(unreadable)?.to_owned();
+                return Err(UnexpectedReply::Forbidden { feed, command }.refused(OPENING));
+            }
+            _ => return Err(unreadable("an unknown status")),
+        }
     }
-    let feed = keys.feed().to_owned();
-    let command = forbidden.to_owned();
-    Err(UnexpectedReply::Forbidden { feed, command }.refused(OPENING))
 }
 
 /// Makes the group again that the server has lost. What is remembered says from where on; where that is
@@ -85,7 +113,7 @@ async fn heal(
     partition: &Partition,
 ) -> Result<(), StoreError> {
     tracing::warn!(%group, %partition, "the group is lost on the server; it is made again from what is remembered");
-    open(parts, group, partition, Start::Beginning).await
+    open_from(parts, group, partition, From::again()).await
 }
 
 async fn call(

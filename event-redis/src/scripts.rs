@@ -24,6 +24,14 @@ pub(crate) static JOIN: LazyLock<Script> =
 pub(crate) static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/open.lua")));
 
+/// Counts what a feed has had up to a position: see the script.
+pub(crate) static COUNT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/count.lua")));
+
+/// Forgets what a group has done, or moves it: see the script.
+pub(crate) static RESET: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/reset.lua")));
+
 /// Makes an instance the owner of a partition: see the script.
 pub(crate) static ACQUIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
@@ -113,6 +121,23 @@ pub(crate) mod commit_status {
     pub(crate) const LOST: i64 = 2;
     pub(crate) const REFUSED: i64 = 3;
     pub(crate) const PARTITIONS: i64 = 4;
+}
+
+/// The statuses that the script replies with that opens a group of a handler.
+pub(crate) mod open_status {
+    pub(crate) const OPEN: i64 = 0;
+    pub(crate) const COUNT: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
+    pub(crate) const FORGOTTEN: i64 = 3;
+}
+
+/// The statuses that the reset script replies with.
+pub(crate) mod reset_status {
+    pub(crate) const DONE: i64 = 0;
+    pub(crate) const COUNT: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
+    pub(crate) const OWNED: i64 = 3;
+    pub(crate) const HANDLERS: i64 = 4;
 }
 
 /// The statuses that the finish script replies with.

@@ -13,8 +13,8 @@ use event_core::{
     CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters,
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
-    ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Start, StoreError, Versions,
+    ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
+    RealtimeSubscription, Reset, ResetError, Start, StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -28,7 +28,8 @@ use crate::keys::Keys;
 use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
-    append, commit, dead_letters, feed, groups, history, parallel_groups, partitions, realtime,
+    append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
+    realtime, reset,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -154,6 +155,19 @@ impl Groups for RedisStore {
         groups::open(&self.parts, group, partition, start).await
     }
 
+    async fn members(&self, group: &str) -> Result<Vec<Member>, StoreError> {
+        groups::members(&self.parts, group).await
+    }
+
+    async fn reset(
+        &self,
+        group: &str,
+        partition: &Partition,
+        reset: Reset,
+    ) -> Result<(), ResetError> {
+        reset::reset(&self.parts, group, partition, reset).await
+    }
+
     async fn acquire(
         &self,
         group: &str,
@@ -177,7 +191,7 @@ impl Groups for RedisStore {
     }
 
     async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
-        groups::lag(&self.parts, group, partition).await
+        lag::in_order(&self.parts, group, partition).await
     }
 
     async fn owner(
@@ -270,6 +284,14 @@ impl ParallelGroups for RedisStore {
         positions: RangeInclusive<Position>,
     ) -> Result<bool, StoreError> {
         parallel_groups::is_finished(&self.parts, group, partition, positions).await
+    }
+
+    async fn parallel_lag(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+    ) -> Result<ParallelLag, StoreError> {
+        lag::parallel(&self.parts, group, partition).await
     }
 
     async fn leave_parallel(

@@ -19,6 +19,8 @@ mod documents {
     struct ChangeAnEvent;
     #[doc = include_str!("../../docs/how-to/choose-partitions.md")]
     struct ChoosePartitions;
+    #[doc = include_str!("../../docs/how-to/begin-or-reset-a-group.md")]
+    struct BeginOrResetAGroup;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

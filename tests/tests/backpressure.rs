@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    AppendError, Backend, Backpressure, Category, HandlerDefinition, PublishError, ServiceError,
-    WhenBacklogged,
+    AppendError, Backend, Backpressure, Category, Delivery, HandlerDefinition, PublishError,
+    ServiceError, WhenBacklogged,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
@@ -32,8 +32,9 @@ fn rule(backlogged: WhenBacklogged) -> Backpressure {
     }
 }
 
-fn service(store: impl Backend) -> Service {
+fn service(store: impl Backend, delivery: Delivery) -> Service {
     let handler = HandlerDefinition::function("note", |_: Placed, _: Context| async {});
+    let handler = handler.delivery(delivery);
     Service::builder("slow")
         .without_discovered_handlers()
         .store(store)
@@ -63,15 +64,15 @@ async fn fill(service: &Service) -> u64 {
     panic!("never held back");
 }
 
-async fn fails_until_the_group_has_caught_up(store: impl Backend) {
-    let service = service(store);
+async fn fails_until_the_group_has_caught_up(store: impl Backend, delivery: Delivery) {
+    let service = service(store, delivery);
     assert_eq!(fill(&service).await, 10);
     assert_eq!(service.run_until_idle().await.unwrap().entries, 10);
     assert_eq!(fill(&service).await, 10);
 }
 
 async fn waits_until_the_group_has_caught_up(store: impl Backend) {
-    let service = service(store);
+    let service = service(store, Delivery::Ordered);
     for number in 0..10 {
         service.publish(Placed { number }).await.unwrap();
     }
@@ -92,7 +93,7 @@ const LONG: WhenBacklogged = WhenBacklogged::Wait(Duration::from_secs(60));
 #[tokio::test]
 async fn on_memory_an_append_fails_while_a_group_is_behind() {
     let store = MemoryStore::new().backpressure(rule(WhenBacklogged::Fail));
-    fails_until_the_group_has_caught_up(store).await;
+    fails_until_the_group_has_caught_up(store, Delivery::Ordered).await;
 }
 
 #[tokio::test]
@@ -104,7 +105,8 @@ async fn on_memory_an_append_waits_while_a_group_is_behind() {
 async fn on_redis_an_append_fails_while_a_group_is_behind() {
     let server = RedisServer::start().unwrap();
     let store = RedisStore::builder(server.url()).backpressure(rule(WhenBacklogged::Fail));
-    fails_until_the_group_has_caught_up(store.connect().await.unwrap()).await;
+    let store = store.connect().await.unwrap();
+    fails_until_the_group_has_caught_up(store, Delivery::Ordered).await;
 }
 
 #[tokio::test]
@@ -112,4 +114,18 @@ async fn on_redis_an_append_waits_while_a_group_is_behind() {
     let server = RedisServer::start().unwrap();
     let store = RedisStore::builder(server.url()).backpressure(rule(LONG));
     waits_until_the_group_has_caught_up(store.connect().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn on_memory_a_handler_with_parallel_delivery_must_keep_up_too() {
+    let store = MemoryStore::new().backpressure(rule(WhenBacklogged::Fail));
+    fails_until_the_group_has_caught_up(store, Delivery::Parallel).await;
+}
+
+#[tokio::test]
+async fn on_redis_a_handler_with_parallel_delivery_must_keep_up_too() {
+    let server = RedisServer::start().unwrap();
+    let store = RedisStore::builder(server.url()).backpressure(rule(WhenBacklogged::Fail));
+    let store = store.connect().await.unwrap();
+    fails_until_the_group_has_caught_up(store, Delivery::Parallel).await;
 }

@@ -48,6 +48,7 @@ pub struct ServiceBuilder {
     dead_letter_limit: usize,
     rate_limit: Option<RateLimit>,
     circuit_breaker: Option<CircuitBreaker>,
+    start: Option<Start>,
     shutdown_deadline: Duration,
     system_events: bool,
     mistakes: Vec<Mistake>,
@@ -91,6 +92,7 @@ impl ServiceBuilder {
             dead_letter_limit: DEAD_LETTER_LIMIT,
             rate_limit: None,
             circuit_breaker: None,
+            start: None,
             shutdown_deadline: Duration::from_secs(30),
             system_events: false,
             mistakes: Vec::new(),
@@ -231,6 +233,25 @@ impl ServiceBuilder {
         self
     }
 
+    /// Where the group begins to read where it is new, whatever its handlers say. Without this each
+    /// handler says so itself, and begins at the beginning where it does not.
+    ///
+    /// ```
+    /// use event_core::prelude::*;
+    /// use event_core::Start;
+    ///
+    /// let yesterday = "2025-11-22T00:00:00Z".parse()?;
+    /// let service = Service::builder("report")
+    ///     .store(MemoryStore::new())
+    ///     .start(Start::since(yesterday))
+    ///     .build()?;
+    /// # Ok::<(), BoxError>(())
+    /// ```
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
     /// How long handlers may take to finish when the service is stopped; 30 s by default.
     pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.shutdown_deadline = deadline;
@@ -263,6 +284,11 @@ impl ServiceBuilder {
             }
             _ => true,
         });
+        if let Some(start) = self.start {
+            for definition in &mut definitions {
+                definition.start = start;
+            }
+        }
         // Equal names stay in the order of their files, so that reports are the same every time.
         definitions.sort_by(|a, b| (&a.name, a.location).cmp(&(&b.name, b.location)));
 

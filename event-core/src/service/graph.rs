@@ -188,24 +188,21 @@ impl Graph<'_> {
 
     /// The handlers that a group calls in order have one checkpoint for each feed, and so one start.
     fn check_starts(&self, mistakes: &mut Vec<Mistake>) {
-        let mut starts: BTreeMap<Category, BTreeMap<bool, &str>> = BTreeMap::new();
+        let mut starts: BTreeMap<Category, (&str, Start)> = BTreeMap::new();
+        let mut conflicting = BTreeSet::new();
         let ordered = |d: &&HandlerDefinition| !d.realtime && d.delivery == Delivery::Ordered;
         for definition in self.definitions.iter().filter(ordered) {
             for category in stored_categories(definition) {
-                starts
-                    .entry(category)
-                    .or_default()
-                    .entry(definition.start == Start::Now)
-                    .or_insert(&definition.name);
-            }
-        }
-        for (category, starts) in starts {
-            if let (Some(beginning), Some(now)) = (starts.get(&false), starts.get(&true)) {
-                mistakes.push(Mistake::ConflictingStarts {
-                    category,
-                    beginning: (*beginning).to_owned(),
-                    now: (*now).to_owned(),
-                });
+                let (first, start) = *starts
+                    .entry(category.clone())
+                    .or_insert((&definition.name, definition.start));
+                if start != definition.start && conflicting.insert(category.clone()) {
+                    mistakes.push(Mistake::ConflictingStarts {
+                        category,
+                        handlers: [first.to_owned(), definition.name.clone()],
+                        starts: [start, definition.start],
+                    });
+                }
             }
         }
     }
@@ -525,15 +522,15 @@ pub enum Mistake {
     },
     /// Handlers that would begin one feed in two places.
     #[error(
-        "`{beginning}` begins the feed of `{category}` at its beginning and `{now}` now, but a group reads a feed once; let both start alike, or give one a group of its own"
+        "`{}` begins the feed of `{category}` {} and `{}` {}, but a group reads a feed once; let both start alike, or give one a group of its own", handlers[0], starts[0], handlers[1], starts[1]
     )]
     ConflictingStarts {
         /// The category.
         category: Category,
-        /// The handler that begins at the beginning.
-        beginning: String,
-        /// The handler that begins now.
-        now: String,
+        /// Two handlers that begin it in different places.
+        handlers: [String; 2],
+        /// Where each of them begins it.
+        starts: [Start; 2],
     },
     /// Stored events of an older version that nothing can read.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::subscription::{CircuitState, PartitionHealth};
+use crate::subscription::{CircuitState, ParallelHealth, PartitionHealth};
 
 /// What a service does now, and how far behind it is. Made by
 /// [`Service::health`](crate::Service::health).
@@ -46,6 +46,8 @@ pub struct Health {
     pub state: ServiceState,
     /// Every partition of the group, whoever owns it.
     pub partitions: Vec<PartitionHealth>,
+    /// Every handler with parallel delivery in each of its partitions.
+    pub parallel: Vec<ParallelHealth>,
     /// What the circuit breaker of this instance does.
     pub circuit: CircuitState,
     /// The names of the handlers, sorted.

@@ -22,7 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Backpressure {
     /// The category whose producers are held back.
     pub category: Category,
-    /// The group that must keep up.
+    /// The group that must keep up: with what it reads in order, and each of its handlers with parallel
+    /// delivery.
     pub group: String,
     /// As many events of a partition may be waiting for it.
     pub limit: u64,

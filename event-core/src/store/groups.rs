@@ -12,7 +12,8 @@ use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
-    Append, AppendError, Appended, DeadLetter, DeadLetterId, FeedEntry, ReadError, StoreError,
+    Append, AppendError, Appended, DeadLetter, DeadLetterId, FeedEntry, ReadError, Reset,
+    ResetError, StoreError,
 };
 
 /// Shares the work of groups among their instances.
@@ -40,6 +41,26 @@ pub trait Groups: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] where the store does not answer.
     async fn leave(&self, group: &str, instance: &str) -> Result<(), StoreError>;
+
+    /// Gives the instances that are there, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn members(&self, group: &str) -> Result<Vec<Member>, StoreError>;
+
+    /// Forgets what a group has done in a partition, or moves it, in one step. Owners that it had before
+    /// can write nothing more, though nobody has taken the partition since, and consumers of its
+    /// handlers finish nothing that they took before. Whether instances are there is the caller's to
+    /// know: see [`reset_group`](crate::reset_group).
+    ///
+    /// # Errors
+    /// [`ResetError::Owned`] where an instance owns the partition; nothing is written then.
+    async fn reset(
+        &self,
+        group: &str,
+        partition: &Partition,
+        reset: Reset,
+    ) -> Result<(), ResetError>;
 
     /// Makes the group known for a partition, if it is not: from `start` on, everything there is for
     /// this group. Gives how far it is handled.

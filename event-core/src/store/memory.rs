@@ -462,7 +462,15 @@ impl EventStore for MemoryStore {
         if !self.backlogs.is_empty() {
             let partition = self.content().partition_of(append)?;
             let lag = |group: String, partition: Partition| async move {
-                Groups::lag(self, &group, &partition).await
+                let in_parallel = self.content().parallel_backlog(&group, &partition);
+                let is_open = self.content().is_open(&group, &partition);
+                match in_parallel {
+                    Some(lag) if !is_open => Ok(lag),
+                    lag => {
+                        let in_order = Groups::lag(self, &group, &partition).await?;
+                        Ok(in_order.max(lag.unwrap_or_default()))
+                    }
+                }
             };
             self.backlogs
                 .admit(&partition, append.events().len(), lag)

@@ -122,6 +122,16 @@ pub trait ParallelGroups: Send + Sync + 'static {
         positions: RangeInclusive<Position>,
     ) -> Result<bool, StoreError>;
 
+    /// How far the group is behind in a partition. One that is not known yet has all entries before it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn parallel_lag(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+    ) -> Result<ParallelLag, StoreError>;
+
     /// Forgets a consumer, unless something is pending for it.
     ///
     /// # Errors
@@ -197,6 +207,15 @@ pub struct Consumer {
     pub group: ParallelGroup,
     /// The instance.
     pub instance: Arc<str>,
+}
+
+/// How far the group of a handler is behind in a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParallelLag {
+    /// How many entries it has yet to finish, the pending ones among them.
+    pub lag: u64,
+    /// How many of these were delivered, and are pending.
+    pub pending: u64,
 }
 
 /// What has come of entries of one partition.

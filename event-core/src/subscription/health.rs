@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::parallel::ParallelHandler;
 use super::{CircuitState, Subscription};
+use crate::metrics::{self, Gauge};
 use crate::partition::Partition;
 use crate::recorded::Position;
-use crate::store::{ReadError, StoreError};
+use crate::store::{DeadLetter, ParallelLag, ReadError, StoreError};
 
 /// How many dead letters are counted at once where another instance owns the partition.
 const PAGE: usize = 1_000;
@@ -29,6 +31,22 @@ pub struct PartitionHealth {
     pub dead_letters: usize,
     /// Why nothing is read, if so.
     pub paused: Option<Pause>,
+}
+
+/// How a handler with parallel delivery is doing in one partition, in all instances of its group together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParallelHealth {
+    /// The handler.
+    pub handler: String,
+    /// The partition, as it is printed: `sdlc`, or `sdlc:3`.
+    pub partition: String,
+    /// How many events it has yet to finish, the pending ones among them.
+    pub lag: u64,
+    /// How many of these an instance has taken.
+    pub pending: u64,
+    /// How many dead letters of the partition are this handler's.
+    pub dead_letters: usize,
 }
 
 /// Who owns a partition.
@@ -90,26 +108,45 @@ impl Subscription {
 
     /// Tells the lag of each partition that this instance owns, as a metric.
     pub(crate) async fn measure_lag(&self) -> Result<(), StoreError> {
-        let mut owned: Vec<_> = self.owned().keys().cloned().collect();
-        owned.retain(|partition| self.reads(partition.category()));
+        let owned: Vec<_> = self.owned().keys().cloned().collect();
         for partition in owned {
-            let lag = self
-                .shared
-                .backend
-                .lag(&self.shared.group, &partition)
-                .await?;
-            // It may have gone meanwhile, and then another instance tells it.
-            if let Some(load) = self.owned().get(&partition) {
-                load.metrics.lag.set(lag as f64);
+            let backend = &self.shared.backend;
+            if self.reads(partition.category()) {
+                let lag = backend.lag(&self.shared.group, &partition).await?;
+                // It may have gone meanwhile, and then another instance tells it.
+                if let Some(load) = self.owned().get(&partition) {
+                    load.metrics.lag.set(lag as f64);
+                }
+            }
+            for (number, handler) in self.parallel_of(&partition).enumerate() {
+                let lag = backend.parallel_lag(handler.group(), &partition).await?.lag;
+                if let Some(load) = self.owned().get(&partition) {
+                    load.parallel_lags[number].set(lag as f64);
+                }
             }
         }
         Ok(())
     }
 
+    /// The handlers with parallel delivery that read a partition.
+    fn parallel_of(&self, partition: &Partition) -> impl Iterator<Item = &ParallelHandler> {
+        let handlers = self.parallel.iter().map(|handler| &**handler);
+        let category = partition.category().clone();
+        handlers.filter(move |handler| handler.reads(&category))
+    }
+
+    /// The metrics of their lags.
+    pub(super) fn parallel_lags(&self, partition: &Partition) -> Vec<Gauge> {
+        let handlers = self.parallel_of(partition);
+        handlers
+            .map(|handler| metrics::lag(&handler.group().to_string(), partition))
+            .collect()
+    }
+
     /// How the group is doing in each of its partitions.
     pub(crate) async fn health(&self) -> Result<Vec<PartitionHealth>, ReadError> {
         let mut health = Vec::new();
-        for partition in self.begin().await? {
+        for partition in &*self.begin().await? {
             health.push(self.health_of(partition).await?);
         }
         Ok(health)
@@ -142,7 +179,7 @@ impl Subscription {
                     owner,
                     checkpoint,
                     0,
-                    self.count_dead_letters(partition).await?,
+                    self.count_dead_letters(partition, |_| true).await?,
                 )
             }
         };
@@ -158,7 +195,32 @@ impl Subscription {
         })
     }
 
-    async fn count_dead_letters(&self, partition: &Partition) -> Result<usize, StoreError> {
+    /// How each handler with parallel delivery is doing in each of its partitions.
+    pub(crate) async fn parallel_health(&self) -> Result<Vec<ParallelHealth>, ReadError> {
+        let mut health = Vec::new();
+        for handler in &self.parallel {
+            let group = handler.group();
+            for partition in &*handler.begin().await? {
+                let backend = &self.shared.backend;
+                let ParallelLag { lag, pending } = backend.parallel_lag(group, partition).await?;
+                let is_its = |letter: &DeadLetter| *letter.handler == *group.handler;
+                health.push(ParallelHealth {
+                    handler: group.handler.to_string(),
+                    partition: partition.to_string(),
+                    lag,
+                    pending,
+                    dead_letters: self.count_dead_letters(partition, is_its).await?,
+                });
+            }
+        }
+        Ok(health)
+    }
+
+    async fn count_dead_letters(
+        &self,
+        partition: &Partition,
+        is_meant: impl Fn(&DeadLetter) -> bool,
+    ) -> Result<usize, StoreError> {
         let mut count = 0;
         let mut after = None;
         loop {
@@ -167,7 +229,7 @@ impl Subscription {
                 .backend
                 .list_dead_letters(&self.shared.group, partition, after.as_ref(), PAGE)
                 .await?;
-            count += page.len();
+            count += page.iter().filter(|letter| is_meant(letter)).count();
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.id()),
                 _ => return Ok(count),

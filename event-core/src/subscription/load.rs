@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::metrics::PartitionMetrics;
+use crate::metrics::{Gauge, PartitionMetrics};
 use crate::store::Progress;
 
 /// Entries of a partition that may be read and not yet behind the checkpoint.
@@ -19,7 +19,6 @@ pub(super) const BYTES: usize = 16 * 1024 * 1024;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is shared by the reader of a partition and its handling.
-#[derive(Debug)]
 pub(super) struct Load {
     in_window: AtomicUsize,
     bytes: AtomicUsize,
@@ -29,6 +28,8 @@ pub(super) struct Load {
     dead_letter_limit: usize,
     progress: Mutex<Progress>,
     pub(super) metrics: PartitionMetrics,
+    /// The lag of each handler with parallel delivery.
+    pub(super) parallel_lags: Vec<Gauge>,
 }
 
 impl Load {
@@ -36,6 +37,7 @@ impl Load {
         progress: Progress,
         dead_letter_limit: usize,
         metrics: PartitionMetrics,
+        parallel_lags: Vec<Gauge>,
     ) -> Self {
         Self {
             in_window: AtomicUsize::new(0),
@@ -45,6 +47,7 @@ impl Load {
             dead_letter_limit,
             progress: Mutex::new(progress),
             metrics,
+            parallel_lags,
         }
     }
 
@@ -95,6 +98,9 @@ impl Load {
     pub(super) fn fall_silent(&self) {
         self.metrics.dead_letters.set(0.0);
         self.metrics.lag.set(0.0);
+        for lag in &self.parallel_lags {
+            lag.set(0.0);
+        }
     }
 
     pub(super) fn dead_letters(&self) -> usize {

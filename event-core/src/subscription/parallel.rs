@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug_span};
 use uuid::Uuid;
 
-use super::shared::{Shared, pauses};
+use super::shared::{Opened, Shared, pauses};
 use super::waiting::{Outcome, Waiting};
 use super::{IdleError, LOOK_EVERY, Settings, settle};
 use crate::dispatcher::{Dispatcher, HandlerFailure, Route};
@@ -57,7 +57,7 @@ pub(super) struct ParallelHandler {
     dead_letter_limit: usize,
     waiting: Waiting,
     /// All partitions of its categories, known since the group was opened.
-    partitions: OnceCell<Arc<[Partition]>>,
+    partitions: Opened,
     /// Who holds it handles events; everybody else waits.
     engine: tokio::sync::Mutex<()>,
 }
@@ -84,7 +84,7 @@ impl ParallelHandler {
                 .clamp(WINDOW.0, WINDOW.1),
             dead_letter_limit: settings.dead_letter_limit,
             waiting: Waiting::default(),
-            partitions: OnceCell::new(),
+            partitions: Opened::default(),
             engine: tokio::sync::Mutex::new(()),
             shared,
             definition,
@@ -93,6 +93,15 @@ impl ParallelHandler {
 
     fn route(&self) -> &Route {
         &self.definition.dispatcher.routes[0]
+    }
+
+    pub(super) fn group(&self) -> &ParallelGroup {
+        &self.consumer.group
+    }
+
+    /// Whether it takes events of a category.
+    pub(super) fn reads(&self, category: &Category) -> bool {
+        self.definition.categories.contains(category)
     }
 
     pub(super) fn takes(&self, event_type: &str) -> bool {
@@ -112,9 +121,9 @@ impl ParallelHandler {
     }
 
     /// Makes the group known, and with that fixes where a new one begins.
-    pub(super) async fn begin(&self) -> Result<&Arc<[Partition]>, ReadError> {
+    pub(super) async fn begin(&self) -> Result<Arc<[Partition]>, ReadError> {
         self.partitions
-            .get_or_try_init(|| async {
+            .or(async {
                 let backend = &self.shared.backend;
                 let mut partitions = Vec::new();
                 for category in &self.definition.categories {
@@ -127,13 +136,18 @@ impl ParallelHandler {
                         partitions.push(partition);
                     }
                 }
-                Ok(partitions.into())
+                Ok(partitions)
             })
             .await
     }
 
+    /// Has the group opened again by whatever comes next.
+    pub(super) fn open_anew(&self) {
+        self.partitions.forget();
+    }
+
     async fn reader(&self) -> Result<(Arc<[Partition]>, Box<dyn ParallelReader>), ReadError> {
-        let partitions = Arc::clone(self.begin().await?);
+        let partitions = self.begin().await?;
         let backend = &self.shared.backend;
         let reader = backend.parallel_reader(&self.consumer, &partitions).await?;
         Ok((partitions, reader))

@@ -229,6 +229,7 @@ impl<'a> Runner<'a> {
             progress.clone(),
             subscription.settings.dead_letter_limit,
             PartitionMetrics::new(&lease.group, &partition),
+            subscription.parallel_lags(&partition),
         ));
         load.metrics.acquired.increment(1);
         // A stop reaches every partition at once.

@@ -1,6 +1,6 @@
 //! What all partitions of a subscription share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -11,6 +11,7 @@ use super::gate::Gate;
 use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::dispatcher::HandlerFailure;
+use crate::partition::Partition;
 use crate::store::Backend;
 use crate::system::Reports;
 
@@ -57,6 +58,47 @@ impl Shared {
     pub(super) fn take_failure(&self) -> Option<Arc<HandlerFailure>> {
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.take()
+    }
+}
+
+/// The partitions of a group, once it is open in them, until that is not so any more.
+#[derive(Default)]
+pub(super) struct Opened {
+    partitions: RwLock<Option<Arc<[Partition]>>>,
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Opened {
+    fn get(&self) -> Option<Arc<[Partition]>> {
+        let partitions = self.partitions.read();
+        partitions.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, opened: Option<Arc<[Partition]>>) {
+        let partitions = self.partitions.write();
+        *partitions.unwrap_or_else(PoisonError::into_inner) = opened;
+    }
+
+    /// The partitions, which `open` finds and opens where they are not.
+    pub(super) async fn or<E>(
+        &self,
+        open: impl Future<Output = Result<Vec<Partition>, E>>,
+    ) -> Result<Arc<[Partition]>, E> {
+        if let Some(partitions) = self.get() {
+            return Ok(partitions);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(partitions) = self.get() {
+            return Ok(partitions);
+        }
+        let partitions: Arc<[Partition]> = open.await?.into();
+        self.set(Some(Arc::clone(&partitions)));
+        Ok(partitions)
+    }
+
+    /// The group may have been reset.
+    pub(super) fn forget(&self) {
+        self.set(None);
     }
 }
 

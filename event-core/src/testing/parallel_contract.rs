@@ -57,10 +57,11 @@ pub mod parallel_delivery;
 #[macro_export]
 macro_rules! parallel_contract_tests {
     ($harness:expr $(,)?) => {
-        $crate::parallel_contract_tests! { @rules $harness;
+        $crate::store_contract_tests! { @rules parallel_contract, $harness;
             parallel_groups {
                 each_entry_is_given_to_one_consumer
                 a_group_begins_at_the_beginning_or_now
+                a_group_begins_after_a_position
                 each_handler_gets_everything
                 a_take_may_be_dropped
                 what_is_pending_is_taken_back
@@ -71,6 +72,9 @@ macro_rules! parallel_contract_tests {
                 a_consumer_that_comes_back_late_stores_nothing
                 a_refused_emit_finishes_nothing
                 a_consumer_with_pending_entries_stays
+                a_handler_tells_how_far_it_is_behind
+                a_forgotten_group_gets_everything_anew
+                a_group_that_is_moved_goes_on_from_there
             }
             parallel_delivery {
                 each_event_is_handled_once_by_one_of_three_instances
@@ -92,26 +96,6 @@ macro_rules! parallel_contract_tests {
             }
         }
     };
-    (@rules $harness:expr; $($module:ident { $($rule:ident)* })*) => {
-        $(
-            mod $module {
-                // The harness may be named by an import of the module around this one.
-                #[allow(unused_imports)]
-                use super::*;
-
-                $(
-                    #[::tokio::test(flavor = "multi_thread")]
-                    async fn $rule() {
-                        let harness = $harness;
-                        $crate::testing::store_contract::run_rule(
-                            $crate::testing::parallel_contract::$module::$rule(&harness),
-                        )
-                        .await;
-                    }
-                )*
-            }
-        )*
-    };
 }
 
 #[cfg(test)]
@@ -120,9 +104,9 @@ mod tests {
     #[test]
     fn the_macro_names_every_rule() {
         let (_, list) = include_str!("parallel_contract.rs")
-            .split_once("@rules $harness;\n")
+            .split_once("@rules parallel_contract, $harness;\n")
             .unwrap();
-        for (module, text) in [
+        let modules = [
             (
                 "parallel_groups",
                 include_str!("parallel_contract/parallel_groups.rs"),
@@ -131,18 +115,7 @@ mod tests {
                 "parallel_delivery",
                 include_str!("parallel_contract/parallel_delivery.rs"),
             ),
-        ] {
-            let (_, rules) = list
-                .split_once(&format!("            {module} {{\n"))
-                .unwrap();
-            let (rules, _) = rules.split_once('}').unwrap();
-            let listed: Vec<_> = rules.split_whitespace().collect();
-            let written: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "))
-                .map(|line| line.split('<').next().unwrap())
-                .collect();
-            assert_eq!(listed, written, "{module}");
-        }
+        ];
+        crate::testing::rules::assert_all_are_listed(list, &modules);
     }
 }

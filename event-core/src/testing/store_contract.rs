@@ -16,6 +16,7 @@
 //! | [`follow`] | followers: old, then new, nothing twice and nothing left out |
 //! | [`partitions`] | feeds of several parts |
 //! | [`groups`] | who is there, who owns a partition, where a group begins |
+//! | [`resets`] | a group that begins anew, or goes on from another place |
 //! | [`commits`] | what an owner has done: whole or not at all, and once |
 //! | [`group_reader`] | several partitions at once, and what changes in the group |
 //! | [`dead_letters`] | listed, looked at, redriven, discarded |
@@ -81,6 +82,8 @@ pub mod follow;
 pub mod partitions;
 
 pub mod groups;
+
+pub mod resets;
 
 pub mod commits;
 
@@ -286,12 +289,21 @@ macro_rules! store_contract_tests {
                 instances_are_told_of_each_other
                 an_instance_that_is_silent_is_forgotten
                 where_a_group_begins_is_decided_once
+                a_group_begins_after_a_position
                 an_owned_partition_is_refused_to_others
                 a_released_partition_is_taken_at_once
                 an_ended_lease_is_taken
                 an_epoch_grows_at_each_acquisition
                 of_ten_that_acquire_at_once_one_wins
                 an_old_epoch_can_write_nothing
+            }
+            resets {
+                a_forgotten_group_is_new
+                a_group_that_is_moved_goes_on_from_there
+                a_group_that_is_unknown_may_be_reset
+                an_owned_partition_is_not_reset
+                an_owner_from_before_a_reset_can_write_nothing
+                a_group_with_instances_is_not_reset
             }
             commits {
                 a_commit_stores_everything
@@ -381,7 +393,7 @@ mod tests {
         let (list, _) = include_str!("store_contract.rs")
             .split_once("(@rules $suite:ident, $harness:expr; $(")
             .unwrap();
-        for (module, text) in [
+        let modules = [
             ("append", include_str!("store_contract/append.rs")),
             ("repetition", include_str!("store_contract/repetition.rs")),
             ("limits", include_str!("store_contract/limits.rs")),
@@ -392,6 +404,7 @@ mod tests {
             ("follow", include_str!("store_contract/follow.rs")),
             ("partitions", include_str!("store_contract/partitions.rs")),
             ("groups", include_str!("store_contract/groups.rs")),
+            ("resets", include_str!("store_contract/resets.rs")),
             ("commits", include_str!("store_contract/commits.rs")),
             (
                 "group_reader",
@@ -403,18 +416,7 @@ mod tests {
             ),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
-        ] {
-            let (_, rules) = list
-                .split_once(&format!("            {module} {{\n"))
-                .unwrap();
-            let (rules, _) = rules.split_once('}').unwrap();
-            let listed: Vec<_> = rules.split_whitespace().collect();
-            let written: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "))
-                .map(|line| line.split('<').next().unwrap())
-                .collect();
-            assert_eq!(listed, written, "{module}");
-        }
+        ];
+        crate::testing::rules::assert_all_are_listed(list, &modules);
     }
 }

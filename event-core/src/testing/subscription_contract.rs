@@ -73,6 +73,8 @@ macro_rules! subscription_contract_tests {
             delivery {
                 a_new_group_begins_at_the_beginning
                 a_group_that_starts_now_gets_what_comes_after
+                a_group_that_starts_at_a_position_gets_what_lies_behind
+                a_group_that_is_reset_begins_anew
                 a_group_gets_old_then_new
                 there_is_no_gap_and_nothing_twice_at_the_seam
                 patterns_choose_among_old_and_new
@@ -125,6 +127,7 @@ macro_rules! subscription_contract_tests {
                 a_redriven_event_emits_once
                 a_redriven_event_whose_emits_are_refused_stays
                 a_discard_lets_the_key_flow
+                discards_beside_arrivals_leave_nothing_parked
                 an_undecodable_entry_is_a_dead_letter
                 an_unreadable_payload_is_a_dead_letter
                 a_full_store_of_dead_letters_stops_reading
@@ -143,7 +146,7 @@ mod tests {
         let (_, list) = include_str!("subscription_contract.rs")
             .split_once("@rules subscription_contract, $harness;\n")
             .unwrap();
-        for (module, text) in [
+        let modules = [
             (
                 "delivery",
                 include_str!("subscription_contract/delivery.rs"),
@@ -158,18 +161,7 @@ mod tests {
                 include_str!("subscription_contract/failures.rs"),
             ),
             ("parked", include_str!("subscription_contract/parked.rs")),
-        ] {
-            let (_, rules) = list
-                .split_once(&format!("            {module} {{\n"))
-                .unwrap();
-            let (rules, _) = rules.split_once('}').unwrap();
-            let listed: Vec<_> = rules.split_whitespace().collect();
-            let written: Vec<_> = text
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "))
-                .map(|line| line.split('<').next().unwrap())
-                .collect();
-            assert_eq!(listed, written, "{module}");
-        }
+        ];
+        crate::testing::rules::assert_all_are_listed(list, &modules);
     }
 }

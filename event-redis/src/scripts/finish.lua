@@ -35,7 +35,7 @@ if lowest.err then
     if string.find(lowest.err, '^NOGROUP') then return {NO_GROUP} end
     return lowest
 end
-redis.call('HLEN', memory)
+local was_reset = redis.call('HGET', memory, 'resets')
 redis.call('HLEN', dead)
 if parked > 0 then
     redis.call('ZCARD', order)
@@ -49,7 +49,11 @@ local function is_own(position)
 end
 
 local finished, flags, left_out = {}, {}, {}
-for n = 1, done do finished[n] = ARGV[FIRST + n - 1] end
+for n = 1, done do
+    local position = ARGV[FIRST + n - 1]
+    -- What was taken before the group was reset is to be handled again.
+    if not was_reset or is_own(position) then finished[#finished + 1] = position end
+end
 for n = 0, emitting - 1 do
     local position = ARGV[FIRST + done + n]
     if is_own(position) then

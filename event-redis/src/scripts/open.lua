@@ -3,16 +3,21 @@
 --
 -- KEYS  the group's progress, the feed
 --
--- ARGV  where a new group begins: `beginning` or `now`
---       the name of the group
+-- ARGV  the name of the group
+--       where a new group begins: `beginning`, `now` or `after`; after which position; how many entries
+--         that passes over, see count.lua
 --
 -- Replies with the checkpoint, the id of the event there, up to where everything is finished but for
--- what is open, and what is open.
+-- what is open, and what is open. With nothing where the group is new and what it passes over is to be
+-- counted first.
 
 local progress, feed = KEYS[1], KEYS[2]
 
-local known = redis.call('HMGET', progress, 'checkpoint', 'event', 'reached', 'open')
-if known[1] then return known end
+local known = redis.call('HMGET', progress, 'checkpoint', 'event', 'reached', 'open', 'start')
+-- A partition may be owned before that, by instances that only redrive its dead letters.
+if known[5] or known[3] and known[3] ~= '0-0' then
+    return {known[1], known[2], known[3], known[4]}
+end
 
 -- What the stream says of itself; nothing where there is none.
 local info = {}
@@ -26,11 +31,15 @@ end
 local from = '0-0'
 local added = info['entries-added'] or 0
 local finished = added - (info['length'] or 0)
-if ARGV[1] == 'now' then
+if ARGV[2] == 'now' then
     from = info['last-generated-id'] or from
     finished = added
+elseif ARGV[2] == 'after' then
+    if ARGV[4] == '' then return {} end
+    from = ARGV[3]
+    finished = tonumber(ARGV[4])
 end
 redis.call('HSET', progress, 'checkpoint', from, 'event', '', 'reached', from, 'open', '[]',
-    'finished', string.format('%d', finished))
-redis.pcall('XGROUP', 'CREATE', feed, ARGV[2], from, 'ENTRIESREAD', string.format('%d', finished))
+    'finished', string.format('%d', finished), 'start', from)
+redis.pcall('XGROUP', 'CREATE', feed, ARGV[1], from, 'ENTRIESREAD', string.format('%d', finished))
 return {from, '', from, '[]'}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
     Expected, FeedEntry, Groups, Metadata, NewEvent, ParallelGroup, ParallelGroups, Position,
-    RealtimePublisher, Start,
+    RealtimePublisher, Reset, Start,
 };
 use event_tests::RedisServer;
 
@@ -136,6 +136,16 @@ async fn the_keys_are_those_of_the_table() {
     let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]);
     let appended = store.append(&append).await.unwrap();
     let long = std::time::Duration::from_secs(60);
+    let handler = ParallelGroup {
+        group: "agents".into(),
+        handler: "on_push".into(),
+    };
+    let start = Start::Beginning;
+    let opened = store.open_parallel(&handler, &only(), start).await;
+    opened.unwrap();
+    let reset = store.reset("agents", &only(), Reset::MoveTo(start)).await;
+    reset.unwrap();
+    store.open("agents", &only(), start).await.unwrap();
     store.join("agents", "a", long).await.unwrap();
     let acquired = store.acquire("agents", &only(), "a", long).await.unwrap();
     let Acquired::Yes { lease, .. } = acquired else {
@@ -148,15 +158,6 @@ async fn the_keys_are_those_of_the_table() {
         ..Commit::default()
     };
     store.commit(&lease, &commit).await.unwrap();
-
-    let handler = ParallelGroup {
-        group: "agents".into(),
-        handler: "on_push".into(),
-    };
-    let opened = store
-        .open_parallel(&handler, &only(), Start::Beginning)
-        .await;
-    opened.unwrap();
 
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");

@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Content, MemoryStore, Prepared};
+use super::{Content, Feed, MemoryStore, Prepared};
 use crate::codec::entry::EntryFields;
 use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
     Acquired, Commit, CommitError, Committed, DeadLetter, DeadLetterId, GroupBatch, GroupReader,
-    Groups, Lease, Member, Progress, ReadError, StoreError, Wanted,
+    Groups, Lease, Member, Progress, ReadError, Reset, ResetError, StoreError, Wanted,
 };
 
 /// What there is of one group.
@@ -44,6 +44,9 @@ type ParkedLetters = BTreeMap<DeadLetterId, (DeadLetter, EntryFields<'static>)>;
 #[derive(Default)]
 pub(super) struct Handling {
     progress: Progress,
+    /// Whether the group is known here. The partition may be owned before that, by instances that only
+    /// redrive its dead letters.
+    is_open: bool,
     owner: Option<(String, Instant)>,
     epoch: u64,
     /// The number of the last commit of this epoch.
@@ -65,6 +68,16 @@ impl GroupContent {
         &mut handling.dead_letters
     }
 
+    fn members(&self, now: Instant) -> Vec<Member> {
+        let members = self.members.iter();
+        members
+            .map(|(instance, until)| Member {
+                instance: instance.clone(),
+                remaining: until.saturating_duration_since(now),
+            })
+            .collect()
+    }
+
     /// Forgets instances that have not said for too long that they are there.
     fn expire(&mut self, now: Instant) {
         let before = self.members.len();
@@ -76,6 +89,15 @@ impl GroupContent {
 }
 
 impl Handling {
+    fn begin_after(&mut self, position: Position) {
+        self.is_open = true;
+        self.progress = Progress {
+            checkpoint: position,
+            reached: position,
+            ..Progress::default()
+        };
+    }
+
     fn is_owned_by(&self, lease: &Lease) -> bool {
         self.epoch == lease.epoch
             && self
@@ -94,6 +116,37 @@ impl Content {
         self.group(&lease.group)
             .handling(&lease.partition)
             .filter(|handling| handling.is_owned_by(lease))
+    }
+
+    /// The head of a feed; [`Position::START`] where there is none.
+    pub(super) fn head(&self, partition: &Partition) -> Position {
+        self.feeds
+            .get(partition)
+            .map_or(Position::START, Feed::head)
+    }
+
+    /// How many entries of a feed lie after a position.
+    pub(super) fn count_after(&self, partition: &Partition, position: Position) -> u64 {
+        let count = self.feeds.get(partition).map_or(0, |feed| {
+            let is_before = |(at, _): &(Position, _)| *at <= position;
+            feed.entries.len() - feed.entries.partition_point(is_before)
+        });
+        count as u64
+    }
+
+    /// Whether a group reads a partition in order, as far as is known.
+    pub(super) fn is_open(&mut self, group: &str, partition: &Partition) -> bool {
+        let handling = self.group(group).handling(partition);
+        handling.is_some_and(|handling| handling.is_open)
+    }
+
+    /// The position after which a group begins.
+    pub(super) fn start_of(&self, partition: &Partition, start: Start) -> Position {
+        match start {
+            Start::Beginning => Position::START,
+            Start::Now => self.head(partition),
+            Start::After(position) => position.min(self.head(partition)),
+        }
     }
 
     pub(super) fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
@@ -125,14 +178,7 @@ impl Groups for MemoryStore {
         {
             group.changed();
         }
-        Ok(group
-            .members
-            .iter()
-            .map(|(instance, until)| Member {
-                instance: instance.clone(),
-                remaining: until.saturating_duration_since(now),
-            })
-            .collect())
+        Ok(group.members(now))
     }
 
     async fn leave(&self, group: &str, instance: &str) -> Result<(), StoreError> {
@@ -144,6 +190,66 @@ impl Groups for MemoryStore {
         Ok(())
     }
 
+    async fn members(&self, group: &str) -> Result<Vec<Member>, StoreError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let group = content.group(group);
+        group.expire(now);
+        Ok(group.members(now))
+    }
+
+    async fn reset(
+        &self,
+        group: &str,
+        partition: &Partition,
+        reset: Reset,
+    ) -> Result<(), ResetError> {
+        let now = Instant::now();
+        let mut content = self.content();
+        let to = match reset {
+            Reset::Forget => None,
+            Reset::MoveTo(start) => Some(content.start_of(partition, start)),
+        };
+        let handling = content
+            .group(group)
+            .partitions
+            .entry(partition.clone())
+            .or_default();
+        if let Some((owner, until)) = &handling.owner
+            && *until > now
+        {
+            return Err(ResetError::Owned {
+                group: group.to_owned(),
+                partition: partition.clone(),
+                owner: owner.clone(),
+                remaining: until.saturating_duration_since(now),
+            });
+        }
+        handling.owner = None;
+        // Whoever has owned the partition, and comes back, can write nothing.
+        handling.epoch += 1;
+        let is_open = handling.is_open;
+        match to {
+            None => {
+                handling.is_open = false;
+                handling.progress = Progress::default();
+                handling.dead_letters.clear();
+            }
+            Some(position) => handling
+                .dead_letters
+                .retain(|id, _| id.position <= position),
+        }
+        let is_read_in_parallel = content.parallel.reset(group, partition, to);
+        // Where only handlers with parallel delivery read the feed there is nothing else to move.
+        if let Some(position) = to
+            && (is_open || !is_read_in_parallel)
+            && let Some(handling) = content.group(group).handling(partition)
+        {
+            handling.begin_after(position);
+        }
+        Ok(())
+    }
+
     async fn open(
         &self,
         group: &str,
@@ -151,25 +257,15 @@ impl Groups for MemoryStore {
         start: Start,
     ) -> Result<Progress, StoreError> {
         let mut content = self.content();
-        let from = match start {
-            Start::Beginning => Position::START,
-            Start::Now => content
-                .feeds
-                .get(partition)
-                .map_or(Position::START, |feed| *feed.head.borrow()),
-        };
+        let from = content.start_of(partition, start);
         let handling = content
             .group(group)
             .partitions
             .entry(partition.clone())
-            .or_insert_with(|| Handling {
-                progress: Progress {
-                    checkpoint: from,
-                    reached: from,
-                    ..Progress::default()
-                },
-                ..Handling::default()
-            });
+            .or_default();
+        if !handling.is_open && handling.progress.reached == Position::START {
+            handling.begin_after(from);
+        }
         Ok(handling.progress.clone())
     }
 
@@ -182,10 +278,7 @@ impl Groups for MemoryStore {
     ) -> Result<Acquired, StoreError> {
         let now = Instant::now();
         let mut content = self.content();
-        let head = content
-            .feeds
-            .get(partition)
-            .map_or(Position::START, |feed| *feed.head.borrow());
+        let head = content.head(partition);
         let handling = content
             .group(group)
             .partitions
@@ -315,11 +408,7 @@ impl Groups for MemoryStore {
             .map_or((Position::START, 0), |handling| {
                 (handling.progress.reached, handling.progress.open.len())
             });
-        let behind = content.feeds.get(partition).map_or(0, |feed| {
-            let is_reached = |(position, _): &(Position, _)| *position <= reached;
-            feed.entries.len() - feed.entries.partition_point(is_reached)
-        });
-        Ok((behind + open) as u64)
+        Ok(content.count_after(partition, reached) + open as u64)
     }
 
     async fn owner(

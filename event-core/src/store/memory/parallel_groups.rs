@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{Content, Feed, MemoryStore, Prepared};
+use super::{Content, MemoryStore, Prepared};
 use crate::handler::Start;
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{
-    Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
+    Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelGroups, ParallelLag,
     ParallelReader, ReadError, StoreError, Taken,
 };
 
@@ -21,9 +21,35 @@ use crate::store::{
 #[derive(Default)]
 pub(super) struct ParallelContent(HashMap<(ParallelGroup, Partition), Deliveries>);
 
+impl ParallelContent {
+    /// Forgets what was delivered to the handlers of a group in a partition, or moves them; tells whether
+    /// there are some.
+    pub(super) fn reset(
+        &mut self,
+        group: &str,
+        partition: &Partition,
+        to: Option<Position>,
+    ) -> bool {
+        let mut are_some = false;
+        for ((own, of), deliveries) in &mut self.0 {
+            if &*own.group == group && of == partition {
+                are_some |= deliveries.is_open;
+                *deliveries = Deliveries {
+                    is_open: to.is_some() && deliveries.is_open,
+                    up_to: to.unwrap_or(Position::START),
+                    ..Deliveries::default()
+                };
+            }
+        }
+        are_some
+    }
+}
+
 /// What was delivered of one partition.
 #[derive(Default)]
 struct Deliveries {
+    /// Whether the group is known here.
+    is_open: bool,
     /// Everything up to here.
     up_to: Position,
     pending: BTreeMap<Position, Pending>,
@@ -85,9 +111,30 @@ impl Content {
             .collect()
     }
 
+    fn lag_of(&self, partition: &Partition, deliveries: Option<&Deliveries>) -> ParallelLag {
+        let up_to = deliveries.map_or(Position::START, |deliveries| deliveries.up_to);
+        let pending = deliveries.map_or(0, |deliveries| deliveries.pending.len()) as u64;
+        ParallelLag {
+            lag: self.count_after(partition, up_to) + pending,
+            pending,
+        }
+    }
+
+    /// How far the handlers of a group that is furthest behind is so; `None` where there are none.
+    pub(super) fn parallel_backlog(&self, group: &str, partition: &Partition) -> Option<u64> {
+        let own = self.parallel.0.iter().filter(|((own, of), deliveries)| {
+            &*own.group == group && of == partition && deliveries.is_open
+        });
+        own.map(|(_, deliveries)| self.lag_of(partition, Some(deliveries)).lag)
+            .max()
+    }
+
     fn take(&mut self, consumer: &Consumer, partition: &Partition, limit: usize) -> Vec<FeedEntry> {
         let deliveries = self.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
+        if !deliveries.is_open {
+            return Vec::new();
+        }
         let after = deliveries.up_to;
         let entries = self
             .feeds
@@ -114,18 +161,12 @@ impl ParallelGroups for MemoryStore {
         start: Start,
     ) -> Result<(), StoreError> {
         let mut content = self.content();
-        let up_to = match start {
-            Start::Beginning => Position::START,
-            Start::Now => content
-                .feeds
-                .get(partition)
-                .map_or(Position::START, Feed::head),
-        };
-        let key = (group.clone(), partition.clone());
-        content.parallel.0.entry(key).or_insert_with(|| Deliveries {
-            up_to,
-            ..Deliveries::default()
-        });
+        let up_to = content.start_of(partition, start);
+        let deliveries = content.deliveries(group, partition);
+        if !deliveries.is_open {
+            deliveries.is_open = true;
+            deliveries.up_to = up_to;
+        }
         Ok(())
     }
 
@@ -269,7 +310,9 @@ impl ParallelGroups for MemoryStore {
         let deliveries = content.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
         for position in &finish.done {
-            deliveries.pending.remove(position);
+            if deliveries.is_pending_for(*position, consumer) {
+                deliveries.pending.remove(position);
+            }
         }
         for (emits, stored) in finish.emitted.iter().zip(&emitted) {
             if stored.is_some() {
@@ -291,13 +334,20 @@ impl ParallelGroups for MemoryStore {
         positions: RangeInclusive<Position>,
     ) -> Result<bool, StoreError> {
         let mut content = self.content();
-        let head = content
-            .feeds
-            .get(partition)
-            .map_or(Position::START, Feed::head);
+        let head = content.head(partition);
         let deliveries = content.deliveries(group, partition);
         let is_delivered = deliveries.up_to >= head.min(*positions.end());
         Ok(is_delivered && deliveries.pending.range(positions).next().is_none())
+    }
+
+    async fn parallel_lag(
+        &self,
+        group: &ParallelGroup,
+        partition: &Partition,
+    ) -> Result<ParallelLag, StoreError> {
+        let content = self.content();
+        let of_group = content.parallel.0.get(&(group.clone(), partition.clone()));
+        Ok(content.lag_of(partition, of_group))
     }
 
     async fn leave_parallel(

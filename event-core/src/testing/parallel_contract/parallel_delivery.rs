@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
 use super::steps::{
-    GROUP, LONG, Packed, Placed, Running, SHORT, Seen, build, consumer, fresh, group, notes, only,
-    packed, packs, place, positions, service, shop, until, within,
+    GROUP, LONG, Packed, Placed, Running, SHORT, Seen, build, consumer, eventually, fresh, group,
+    notes, only, packed, packs, place, positions, service, shop, within,
 };
 use crate::codec::Codec;
 use crate::failure::OnExhausted;
@@ -61,7 +61,7 @@ pub async fn each_event_is_handled_once_by_one_of_three_instances<H: StoreHarnes
     for from in (0..300).step_by(10) {
         place(&store, from..from + 10).await;
     }
-    until("all are handled", async || seen.count() >= 300).await;
+    eventually("all are handled", async || seen.count() >= 300).await;
     for running in running {
         running.stop().await;
     }
@@ -77,10 +77,10 @@ pub async fn handlers_do_not_wait_for_each_other<H: StoreHarness>(harness: &H) {
         .handler(notes("bill", "bill", &seen));
     let running = Running::start(service);
     place(&store, 1..=10).await;
-    until("the other is through", async || seen.by("bill").len() == 10).await;
+    eventually("the other is through", async || seen.by("bill").len() == 10).await;
     assert!(seen.by("waited").is_empty());
     places.add_permits(10);
-    until("both are through", async || seen.by("waited").len() == 10).await;
+    eventually("both are through", async || seen.by("waited").len() == 10).await;
     running.stop().await;
 }
 
@@ -94,11 +94,11 @@ pub async fn events_of_a_vanished_instance_are_handled_by_others<H: StoreHarness
         .handler(waits(&begun, &places, &seen));
     let vanishing = Running::start(vanishing);
     place(&store, 1..=5).await;
-    until("all have begun", async || begun.load(Ordering::SeqCst) == 5).await;
+    eventually("all have begun", async || begun.load(Ordering::SeqCst) == 5).await;
     vanishing.vanish().await;
     let next = service(&store).lease(SHORT).instance("b");
     let next = Running::start(next.handler(notes("pack", "b", &seen)));
-    until("all are handled", async || seen.count() >= 5).await;
+    eventually("all are handled", async || seen.count() >= 5).await;
     next.stop().await;
     assert_eq!(seen.sorted(), [1, 2, 3, 4, 5]);
 
@@ -131,14 +131,14 @@ pub async fn a_slow_handler_keeps_its_event<H: StoreHarness>(harness: &H) {
         .handler(waits(&begun, &places, &seen));
     let slow = Running::start(slow);
     place(&store, 1..=3).await;
-    until("all have begun", async || begun.load(Ordering::SeqCst) == 3).await;
+    eventually("all have begun", async || begun.load(Ordering::SeqCst) == 3).await;
     let other = service(&store).lease(OTHERS).instance("b");
     let other = Running::start(other.handler(notes("pack", "b", &seen)));
     // The other looks for what is idle more than twice in this time.
     tokio::time::sleep(OTHERS * 3).await;
     assert_eq!(seen.count(), 0, "nothing may be claimed from who lives");
     places.add_permits(3);
-    until("all are handled", async || seen.count() == 3).await;
+    eventually("all are handled", async || seen.count() == 3).await;
     other.stop().await;
     slow.stop().await;
     assert_eq!(seen.by("waited").len(), 3);
@@ -225,7 +225,7 @@ pub async fn a_dead_letter_is_redriven<H: StoreHarness>(harness: &H) {
         let letters = store.list_dead_letters(GROUP, &only(), None, 10).await;
         letters.unwrap().len()
     };
-    until("both are dead letters", async || count().await == 2).await;
+    eventually("both are dead letters", async || count().await == 2).await;
     let redrive = async || {
         let redriven = store
             .redrive_dead_letters(GROUP, &only(), &Chosen::All)
@@ -234,7 +234,7 @@ pub async fn a_dead_letter_is_redriven<H: StoreHarness>(harness: &H) {
     };
     // In vain, at first.
     redrive().await;
-    until("both have failed again", async || {
+    eventually("both have failed again", async || {
         let letters = store
             .list_dead_letters(GROUP, &only(), None, 10)
             .await
@@ -244,7 +244,7 @@ pub async fn a_dead_letter_is_redriven<H: StoreHarness>(harness: &H) {
     .await;
     is_broken.store(0, Ordering::SeqCst);
     redrive().await;
-    until("there are none any more", async || count().await == 0).await;
+    eventually("there are none any more", async || count().await == 0).await;
     running.stop().await;
     assert_eq!(seen.by("packed"), [1, 3]);
 }
@@ -311,7 +311,7 @@ pub async fn a_stop_finishes_what_runs_and_leaves_the_rest_at_once<H: StoreHarne
     let first = service(&client).instance("a").concurrency(2);
     let first = Running::start(first.handler(waits(&begun, &places, &seen)));
     place(&store, 1..=20).await;
-    until("as many run as may", async || {
+    eventually("as many run as may", async || {
         begun.load(Ordering::SeqCst) == 2
     })
     .await;
@@ -452,7 +452,7 @@ pub async fn five_thousand_events_through_three_instances<H: StoreHarness>(harne
     for from in (0..5_000).step_by(500) {
         place(&store, from..from + 500).await;
     }
-    until("all are handled", async || {
+    eventually("all are handled", async || {
         let range = crate::recorded::Position::START..=crate::recorded::Position::END;
         let finished = store.is_finished(&group("pack"), &only(), range).await;
         finished.unwrap()

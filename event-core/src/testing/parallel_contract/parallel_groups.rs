@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 
 use super::steps::{
-    GROUP, LONG, Packed, consumer, fresh, group, only, packed, packing, place, positions, reader,
-    take, until,
+    GROUP, LONG, Packed, consumer, eventually, fresh, group, only, packed, packing, place,
+    positions, reader, take,
 };
 use crate::codec::{Codec, NewEvent};
 use crate::handler::Start;
 use crate::recorded::Position;
 use crate::store::{
     Append, Consumer, DeadLetter, DeadLetterReason, DeadLetters, EntryEmits, EventStore, Finish,
-    FinishError, Finished, ParallelGroups,
+    FinishError, Finished, Groups, ParallelGroup, ParallelGroups, Reset,
 };
 use crate::testing::store_contract::StoreHarness;
 
@@ -73,6 +73,12 @@ async fn take_back(store: &impl ParallelGroups, consumer: &Consumer) -> Vec<Posi
     positions(back.expect("entries must be taken back"))
 }
 
+async fn reset(store: &impl Groups, reset: Reset) {
+    if let Err(error) = store.reset(GROUP, &only(), reset).await {
+        panic!("a group must be reset: {error}");
+    }
+}
+
 async fn is_finished(store: &impl ParallelGroups) -> bool {
     let range = Position::START..=Position::END;
     let finished = store.is_finished(&group("pack"), &only(), range).await;
@@ -129,6 +135,26 @@ pub async fn a_group_begins_at_the_beginning_or_now<H: StoreHarness>(harness: &H
     assert_eq!(take(&mut *pack, 10).await, [before, after].concat());
 }
 
+/// A group that begins after a position gets what lies behind it; where the feed has not come so far,
+/// what comes.
+pub async fn a_group_begins_after_a_position<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let placed = place(&store, 1..=5).await;
+    let starts = [
+        ("behind", Start::After(placed[1])),
+        ("soon", Start::After(Position::END)),
+    ];
+    for (handler, start) in starts {
+        let opened = store.open_parallel(&group(handler), &only(), start).await;
+        opened.expect("a group must be opened");
+    }
+    let more = place(&store, 6..=6).await;
+    let mut behind = reader(&store, &consumer("behind", "a")).await;
+    assert_eq!(take(&mut *behind, 10).await, [&placed[2..], &more].concat());
+    let mut soon = reader(&store, &consumer("soon", "a")).await;
+    assert_eq!(take(&mut *soon, 10).await, more);
+}
+
 /// Each handler gets everything, whatever the others do.
 pub async fn each_handler_gets_everything<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
@@ -165,7 +191,7 @@ pub async fn a_take_may_be_dropped<H: StoreHarness>(harness: &H) {
         }
         placed.extend(place(&store, [number]).await);
     }
-    until("everything is taken", async || {
+    eventually("everything is taken", async || {
         let waited = tokio::time::timeout(Duration::from_millis(20), reader.take(10, LONG));
         if let Ok(taken) = waited.await {
             given.extend(taken.unwrap().entries);
@@ -215,7 +241,7 @@ pub async fn what_is_idle_is_claimed<H: StoreHarness>(harness: &H) {
     let few = store.claim(&b, &only(), Duration::ZERO, 1).await.unwrap();
     assert_eq!(positions(few), all[..1], "no more than was asked for");
     let mut claimed = Vec::new();
-    until("the others are idle", async || {
+    eventually("the others are idle", async || {
         claimed.extend(claim(&store, &b, Duration::from_millis(20)).await);
         claimed.contains(&all[1]) && claimed.contains(&all[2])
     })
@@ -235,7 +261,7 @@ pub async fn what_is_kept_alive_is_not_claimed<H: StoreHarness>(harness: &H) {
     let all = place(&store, 1..=2).await;
     let (a, b) = (consumer("pack", "a"), consumer("pack", "b"));
     take(&mut *reader(&store, &a).await, 10).await;
-    until("what is not kept alive is claimed", async || {
+    eventually("what is not kept alive is claimed", async || {
         let before = Instant::now();
         store.keep_alive(&a, &only(), &all[..1]).await.unwrap();
         // Somebody else's attempt changes nothing.
@@ -382,4 +408,120 @@ pub async fn a_consumer_with_pending_entries_stays<H: StoreHarness>(harness: &H)
     finish(&store, &a, &done(&all[..1])).await;
     store.leave_parallel(&a, &only()).await.unwrap();
     assert_eq!(remove(Duration::ZERO).await, 0, "it has left");
+}
+
+/// The lag of a handler is what it has yet to finish: what was not delivered, wherever the group began,
+/// and what is pending.
+pub async fn a_handler_tells_how_far_it_is_behind<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let lag = async |handler| {
+        let lag = store.parallel_lag(&group(handler), &only()).await.unwrap();
+        (lag.lag, lag.pending)
+    };
+    assert_eq!(lag("pack").await, (0, 0), "there is no feed");
+    let placed = place(&store, 1..=6).await;
+    assert_eq!(lag("pack").await, (6, 0), "all of them are before it");
+    for (handler, start, expected) in [
+        ("pack", Start::Beginning, 6),
+        ("now", Start::Now, 0),
+        ("late", Start::After(placed[3]), 2),
+    ] {
+        let opened = store.open_parallel(&group(handler), &only(), start).await;
+        opened.expect("a group must be opened");
+        assert_eq!(lag(handler).await, (expected, 0), "{handler}");
+    }
+    let a = consumer("pack", "a");
+    assert_eq!(take(&mut *reader(&store, &a).await, 4).await, placed[..4]);
+    assert_eq!(lag("pack").await, (6, 4));
+    finish(&store, &a, &done(&placed[1..3])).await;
+    assert_eq!(lag("pack").await, (4, 2));
+    assert_eq!(lag("late").await, (2, 0), "each tells its own");
+    place(&store, 7..=7).await;
+    assert_eq!((lag("pack").await, lag("now").await), ((5, 2), (1, 0)));
+}
+
+/// A group that is forgotten begins anew, where it is told to; and who has taken something before can
+/// finish nothing more.
+pub async fn a_forgotten_group_gets_everything_anew<H: StoreHarness>(harness: &H) {
+    for (start, count) in [(Start::Beginning, 5), (Start::Now, 0)] {
+        let store = fresh(harness).await;
+        let frozen = harness.other_client(&store).await;
+        open(&store).await;
+        open(&frozen).await;
+        let placed = place(&store, 1..=5).await;
+        let (a, b) = (consumer("pack", "a"), consumer("pack", "b"));
+        assert_eq!(take(&mut *reader(&frozen, &a).await, 5).await, placed);
+        let park = Finish {
+            done: vec![placed[0]],
+            parked: vec![letter(placed[1])],
+            ..Finish::default()
+        };
+        assert_eq!(finish(&frozen, &a, &park).await.dead_letters, 1);
+
+        reset(&store, Reset::Forget).await;
+        let letters = store.list_dead_letters(GROUP, &only(), None, 10).await;
+        assert_eq!(letters.unwrap(), []);
+        let opened = store.open_parallel(&group("pack"), &only(), start).await;
+        opened.expect("a group must be opened");
+        let mut second = reader(&store, &b).await;
+        let taken = take(&mut *second, 10).await;
+        assert_eq!(taken, placed[..count], "{start}");
+
+        let late = Finish {
+            done: vec![placed[2]],
+            emitted: vec![packs(placed[3], 4)],
+            parked: vec![letter(placed[4])],
+        };
+        let finished = finish(&frozen, &a, &late).await;
+        assert_eq!((finished.emitted, finished.dead_letters), (vec![None], 0));
+        assert!(packed(&store).await.is_empty(), "it emitted nothing");
+        assert_eq!(take_back(&store, &b).await, taken, "it finished nothing");
+        finish(&store, &b, &done(&taken)).await;
+        assert!(is_finished(&store).await);
+        let more = place(&store, 6..=6).await;
+        assert_eq!(take(&mut *second, 10).await, more);
+    }
+}
+
+/// A group that is moved goes on from there, also with what was taken before; and so do all handlers of
+/// the service, and no other service.
+pub async fn a_group_that_is_moved_goes_on_from_there<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let handlers = ["pack", "bill"];
+    let elsewhere = Consumer {
+        group: ParallelGroup {
+            group: "elsewhere".into(),
+            handler: "pack".into(),
+        },
+        instance: "a".into(),
+    };
+    let groups = handlers.map(group).into_iter();
+    for group in groups.chain([elsewhere.group.clone()]) {
+        let opened = store.open_parallel(&group, &only(), Start::Beginning).await;
+        opened.expect("a group must be opened");
+    }
+    let placed = place(&store, 1..=5).await;
+    assert_eq!(
+        take(&mut *reader(&store, &elsewhere).await, 5).await,
+        placed
+    );
+    for handler in handlers {
+        let a = consumer(handler, "a");
+        assert_eq!(take(&mut *reader(&store, &a).await, 4).await, placed[..4]);
+        finish(&store, &a, &done(&placed[..2])).await;
+    }
+    for (start, from) in [
+        (Start::After(placed[0]), 1),
+        (Start::Now, 5),
+        (Start::Beginning, 0),
+    ] {
+        reset(&store, Reset::MoveTo(start)).await;
+        for handler in handlers {
+            let b = consumer(handler, "b");
+            assert_eq!(take_back(&store, &b).await, []);
+            let taken = take(&mut *reader(&store, &b).await, 10).await;
+            assert_eq!(taken, placed[from..], "{start}");
+        }
+    }
+    assert_eq!(take_back(&store, &elsewhere).await, placed);
 }

@@ -1,30 +1,20 @@
 //! What the rules of parallel delivery have in common: two events, services, and what handlers have
 //! seen.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::event::{Category, Event, EventDefinition};
-use crate::failure::Retry;
 use crate::handler::{Context, Delivery, HandlerDefinition};
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
-use crate::service::{Service, ServiceBuilder, ServiceError};
-use crate::store::{
-    Backend, Consumer, FeedEntry, Limits, ParallelGroup, ParallelGroups, ParallelReader,
-};
-use crate::testing::store_contract::StoreHarness;
-
-/// How long something that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A lease that does not end while a rule runs.
-pub(super) const LONG: Duration = Duration::from_secs(600);
+use crate::service::{Service, ServiceBuilder};
+use crate::store::{Backend, Consumer, FeedEntry, ParallelGroup, ParallelGroups, ParallelReader};
+use crate::testing::running;
+pub(super) use crate::testing::running::{LONG, Running, build, eventually};
+pub(super) use crate::testing::store_contract::steps::{fresh, within};
 
 /// A lease that ends soon, for instances that vanish.
 pub(super) const SHORT: Duration = Duration::from_millis(300);
@@ -76,28 +66,6 @@ pub(super) fn only() -> Partition {
     shop().into()
 }
 
-pub(super) async fn fresh<H: StoreHarness>(harness: &H) -> H::Store {
-    harness.store(Limits::default()).await
-}
-
-/// Waits for what must happen.
-pub(super) async fn within<T>(what: &str, happening: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, happening).await {
-        Ok(outcome) => outcome,
-        Err(_) => panic!("this has not happened for {PATIENCE:?}: {what}"),
-    }
-}
-
-/// Looks at a condition until it holds.
-pub(super) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    within(what, async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
-
 /// The group of a handler.
 pub(super) fn group(handler: &str) -> ParallelGroup {
     ParallelGroup {
@@ -135,17 +103,9 @@ pub(super) fn positions(entries: impl IntoIterator<Item = FeedEntry>) -> Vec<Pos
     entries.into_iter().map(|e| e.position()).collect()
 }
 
-/// A service that has only the handlers that a rule adds, and does not wait long between attempts.
+/// A service of the group that has only the handlers that a rule adds.
 pub(super) fn service(store: &(impl Backend + Clone)) -> ServiceBuilder {
-    Service::builder(GROUP)
-        .without_discovered_handlers()
-        .store(store.clone())
-        .lease(LONG)
-        .retry(Retry {
-            max: 3,
-            base: Duration::from_millis(1),
-            max_delay: Duration::from_millis(2),
-        })
+    running::service(store, GROUP)
 }
 
 /// Publishes orders with these numbers; gives where they lie.
@@ -236,63 +196,4 @@ pub(super) fn packs(handler: &str) -> HandlerDefinition {
     .on("shop.order.placed")
     .emits("packing.order.packed")
     .delivery(Delivery::Parallel)
-}
-
-pub(super) fn build(builder: ServiceBuilder) -> Service {
-    match builder.build() {
-        Ok(service) => service,
-        Err(error) => panic!("a service of the suite must be built: {error}"),
-    }
-}
-
-/// A service that runs until the rule says so.
-pub(super) struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), ServiceError>>,
-}
-
-impl Running {
-    pub(super) fn start(builder: ServiceBuilder) -> Self {
-        let service = build(builder);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            service
-                .run_until(async {
-                    if stopped.await.is_err() {
-                        // Nobody says so any more.
-                        std::future::pending().await
-                    }
-                })
-                .await
-        });
-        Self { stop, task }
-    }
-
-    /// Asks it to stop, and waits until it has. It must end well.
-    pub(super) async fn stop(self) {
-        let ended = within("a service that is stopped ends", self.ask_to_stop()).await;
-        if let Err(error) = ended.expect("a service must not panic") {
-            panic!("a service that is stopped must end well: {error}");
-        }
-    }
-
-    /// Asks it to stop, and does not wait.
-    pub(super) fn ask_to_stop(self) -> JoinHandle<Result<(), ServiceError>> {
-        let _ = self.stop.send(());
-        self.task
-    }
-
-    /// Waits until it ends by itself.
-    pub(super) async fn end(self) -> Result<(), ServiceError> {
-        let Self { stop, task } = self;
-        let ended = within("a service ends by itself", task).await;
-        drop(stop);
-        ended.expect("a service must not panic")
-    }
-
-    /// Ends it without giving it a chance to say goodbye, as a process that is killed.
-    pub(super) async fn vanish(self) {
-        self.task.abort();
-        let _ = within("an aborted service is gone", self.task).await;
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use tokio::task::JoinSet;
 
 use super::StoreHarness;
@@ -97,6 +98,54 @@ pub async fn where_a_group_begins_is_decided_once<H: StoreHarness>(harness: &H) 
     assert_eq!(told(progress), at(there));
     let empty = open(&store, "new", &category("empty").into(), Start::Now).await;
     assert_eq!(told(empty), at(Position::START));
+}
+
+/// A group that begins after a position, or at a time, has what lies behind it; where the feed has not
+/// come so far, what comes.
+pub async fn a_group_begins_after_a_position<H: StoreHarness>(harness: &H) {
+    const COUNT: usize = 2_500;
+    let store = fresh(harness).await;
+    let partition = Partition::from(bank());
+    let mut positions = Vec::new();
+    for _ in 0..COUNT / 100 {
+        let appended = append_to_feed(&store, &bank(), deposits(100)).await;
+        positions.extend(appended.events.iter().map(|event| event.position));
+    }
+    let (first, last) = (positions[0], positions[COUNT - 1]);
+    for index in [0, 1, 999, 1_000, 1_249, 1_250, 1_501, COUNT - 2, COUNT - 1] {
+        let (group, position) = (format!("g{index}"), positions[index]);
+        for start in [Start::After(position), Start::Now, Start::After(last)] {
+            let progress = open(&store, &group, &partition, start).await;
+            assert_eq!(
+                (progress.checkpoint, progress.reached),
+                (position, position)
+            );
+        }
+        let lag = store.lag(&group, &partition).await.unwrap();
+        assert_eq!(lag as usize, COUNT - 1 - index, "after {index}");
+    }
+    // Nothing lies at these.
+    let before = Start::After(Position::new(first.milliseconds() - 1, 7));
+    open(&store, "before", &partition, before).await;
+    assert_eq!(store.lag("before", &partition).await.unwrap(), COUNT as u64);
+    let last_millisecond = i64::try_from(last.milliseconds()).unwrap();
+    let since = |ms| Start::since(DateTime::from_timestamp_millis(ms).unwrap());
+    open(&store, "since", &partition, since(last_millisecond)).await;
+    let is_behind = |position: &&Position| position.milliseconds() >= last.milliseconds();
+    let behind = positions.iter().filter(is_behind).count();
+    assert_eq!(store.lag("since", &partition).await.unwrap(), behind as u64);
+    for (group, start) in [
+        ("soon", since(last_millisecond + 3_600_000)),
+        ("end", Start::After(Position::END)),
+    ] {
+        let progress = open(&store, group, &partition, start).await;
+        assert_eq!(progress.checkpoint, last);
+        let (_, progress) = acquire(&store, group, &partition, "i", LONG).await;
+        assert_eq!(progress.checkpoint, last, "nothing is lost");
+    }
+    let empty = category("empty").into();
+    let progress = open(&store, "g", &empty, Start::After(last)).await;
+    assert_eq!(progress.checkpoint, Position::START);
 }
 
 /// While an instance owns a partition it is refused to all others of the group; other groups and

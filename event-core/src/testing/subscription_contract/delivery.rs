@@ -7,12 +7,14 @@ use tokio::task::JoinSet;
 
 use super::orders::{Placed, orders, placed, shop};
 use super::steps::{
-    CloneBackend, Running, Seen, Shop, build, committed, notes, notes_as, quick, service,
+    Call, CloneBackend, Running, Seen, Shop, build, committed, notes, notes_as, quick, service,
 };
 use crate::codec::NewEvent;
 use crate::event::Category;
-use crate::handler::{Context, HandlerDefinition, Start};
+use crate::handler::{Context, Delivery, HandlerDefinition, Start};
 use crate::recorded::RecordedEvent;
+use crate::service::{Service, ServiceError};
+use crate::store::{Reset, ResetError};
 use crate::testing::store_contract::StoreHarness;
 use crate::testing::store_contract::bank::{category, event_with};
 use crate::testing::store_contract::steps::{Chance, append_to_feed, fresh, head, within};
@@ -49,6 +51,109 @@ pub async fn a_group_that_starts_now_gets_what_comes_after<H: StoreHarness>(harn
     seen.wait(7).await;
     running.stop().await;
     assert_eq!(seen.of("a"), (6..=12).collect::<Vec<_>>());
+}
+
+/// A new group that starts after a position gets what lies behind it, from all partitions, and its start
+/// is remembered; the service has the last word on it.
+pub async fn a_group_that_starts_at_a_position_gets_what_lies_behind<H: StoreHarness>(harness: &H) {
+    let store = harness.partitioned(&shop(), 3).await;
+    let shop = Shop::on(&store);
+    let names: Vec<String> = (1..=12).map(|number| format!("o{number}")).collect();
+    let mut published = Vec::new();
+    for name in &names {
+        published.extend(shop.publish(orders(name, 1..=3)).await);
+    }
+    let after = published[17].position();
+    let expected = published.iter().filter(|event| event.position() > after);
+    let count = expected.count();
+    for (start, is_of_service) in [(Start::After(after), false), (Start::Now, true)] {
+        let seen = Seen::new();
+        let group = format!("late{is_of_service}");
+        let late = |number: usize| {
+            let late = service(&store, &group).handler(notes("note", &seen).start(start));
+            match (is_of_service, number) {
+                (true, 0) => late.start(Start::After(after)),
+                _ => late,
+            }
+        };
+        // It is decided once.
+        for number in 0..2 {
+            let running = Running::start(late(number));
+            seen.wait(count).await;
+            running.stop().await;
+        }
+        assert_eq!(seen.count(), count);
+        for (order, numbers) in seen.by_order() {
+            assert!(numbers.is_sorted(), "{order}: {numbers:?}");
+        }
+    }
+}
+
+/// A group that is reset begins as its start says, or where it was moved to, with what it could not handle
+/// before; and none is reset while it runs.
+pub async fn a_group_that_is_reset_begins_anew<H: StoreHarness>(harness: &H) {
+    let store = harness.partitioned(&shop(), 3).await;
+    let shop = Shop::on(&store);
+    let seen = Seen::new();
+    let failing = || {
+        let fails = |event: Placed, _: Context| async move {
+            match event.number {
+                2 => Err("no"),
+                _ => Ok(()),
+            }
+        };
+        HandlerDefinition::function("fails", fails)
+            .on("shop.order.placed")
+            .retry(quick(1))
+    };
+    let parallel = || notes_as("parallel", "parallel", &seen).delivery(Delivery::Parallel);
+    let builder = |start| {
+        let handlers = service(&store, "g").handler(notes("note", &seen));
+        handlers.handler(failing()).handler(parallel()).start(start)
+    };
+    let names: Vec<String> = (1..=8).map(|number| format!("o{number}")).collect();
+    for name in &names {
+        shop.publish(orders(name, 1..=3)).await;
+    }
+    let count = 3 * names.len();
+    let health = async |service: &Service, parked: usize| {
+        let health = service.health().await.unwrap();
+        let found: usize = health.partitions.iter().map(|p| p.dead_letters).sum();
+        assert_eq!(found, parked, "{health:?}");
+    };
+    let has_all = |count: usize| {
+        let of = move |calls: &[Call], by| calls.iter().filter(|call| &*call.by == by).count();
+        move |calls: &[Call]| of(calls, "note") >= count && of(calls, "parallel") >= count
+    };
+    let service = build(builder(Start::Beginning));
+    let running = Running::of(&service);
+    seen.wait_until("all are handled", has_all(count)).await;
+    let alive = service.reset(Reset::Forget).await;
+    let is_alive = |error: &ServiceError| matches!(error, ServiceError::Reset(ResetError::Alive { group, .. }) if group == "g");
+    assert!(matches!(&alive, Err(error) if is_alive(error)), "{alive:?}");
+    running.stop().await;
+    // What fails, and what follows it.
+    health(&service, 2 * names.len()).await;
+
+    service.reset(Reset::Forget).await.unwrap();
+    health(&service, 0).await;
+    let running = Running::of(&service);
+    seen.wait_until("all are handled again", has_all(2 * count))
+        .await;
+    running.stop().await;
+    health(&service, 2 * names.len()).await;
+
+    service.reset(Reset::MoveTo(Start::Now)).await.unwrap();
+    health(&service, 2 * names.len()).await;
+    service.reset(Reset::Forget).await.unwrap();
+    let late = build(builder(Start::Now));
+    late.publish(placed("late", 1)).await.unwrap();
+    let running = Running::of(&late);
+    seen.wait_until("what comes is handled", has_all(2 * count + 1))
+        .await;
+    running.stop().await;
+    health(&late, 0).await;
+    assert_eq!(seen.count(), 2 * (2 * count + 1));
 }
 
 /// A group gets what lies in the feed, and then what comes, in one order.

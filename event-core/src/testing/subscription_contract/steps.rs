@@ -1,50 +1,25 @@
 //! Steps that many rules have in common.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 use super::orders::{Placed, shop};
 use crate::emit::Emit;
 use crate::event::Category;
-use crate::failure::Retry;
 use crate::handler::{Context, HandlerDefinition, Start};
 use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
-use crate::service::{Service, ServiceBuilder, ServiceError};
+use crate::service::Service;
 use crate::store::{Backend, DeadLetter, Progress};
+use crate::testing::running::LOOK_AGAIN;
+pub(super) use crate::testing::running::{Running, build, eventually, quick, service};
 use crate::testing::store_contract::steps::{events, within};
-
-/// A lease that does not end while a rule runs: what is not given back is missed.
-const LONG: Duration = Duration::from_secs(600);
 
 /// A lease that ends soon, for instances that vanish.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
-
-/// How long a condition is left alone before it is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
-
-/// A service that has only the handlers that a rule adds, and does not wait long between attempts.
-pub(super) fn service(store: &impl CloneBackend, group: &str) -> ServiceBuilder {
-    Service::builder(group)
-        .without_discovered_handlers()
-        .store(store.clone())
-        .lease(LONG)
-        .retry(quick(3))
-}
-
-/// So many attempts, without long pauses.
-pub(super) fn quick(max: u32) -> Retry {
-    Retry {
-        max,
-        base: Duration::from_millis(1),
-        max_delay: Duration::from_millis(2),
-    }
-}
 
 /// What a harness's store is.
 pub(super) trait CloneBackend: Backend + Clone {}
@@ -64,68 +39,6 @@ impl Shop {
             Ok(published) => published.events.into_iter().map(|p| p.event).collect(),
             Err(error) => panic!("events must be published: {error}"),
         }
-    }
-}
-
-pub(super) fn build(builder: ServiceBuilder) -> Service {
-    match builder.build() {
-        Ok(service) => service,
-        Err(error) => panic!("a service of the suite must be built: {error}"),
-    }
-}
-
-/// A service that runs until the rule says so.
-pub(super) struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), ServiceError>>,
-}
-
-impl Running {
-    pub(super) fn start(builder: ServiceBuilder) -> Self {
-        Self::of(&build(builder))
-    }
-
-    pub(super) fn of(service: &Service) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = service.clone();
-        let task = tokio::spawn(async move {
-            service
-                .run_until(async {
-                    if stopped.await.is_err() {
-                        // Nobody says so any more.
-                        std::future::pending().await
-                    }
-                })
-                .await
-        });
-        Self { stop, task }
-    }
-
-    /// Asks it to stop, and waits until it has. It must end well.
-    pub(super) async fn stop(self) {
-        let _ = self.stop.send(());
-        let ended = within("a service that is stopped ends", self.task).await;
-        if let Err(error) = ended.expect("a service must not panic") {
-            panic!("a service that is stopped must end well: {error}");
-        }
-    }
-
-    /// Asks it to stop, and does not wait.
-    pub(super) fn ask_to_stop(self) -> JoinHandle<Result<(), ServiceError>> {
-        let _ = self.stop.send(());
-        self.task
-    }
-
-    /// Waits until it ends by itself.
-    pub(super) async fn end(self) -> Result<(), ServiceError> {
-        let ended = within("a service ends by itself", self.task).await;
-        ended.expect("a service must not panic")
-    }
-
-    /// Ends it without giving it a chance to say goodbye, as a process that is killed.
-    pub(super) async fn vanish(self) {
-        self.task.abort();
-        let _ = within("an aborted service is gone", self.task).await;
     }
 }
 
@@ -224,19 +137,6 @@ pub(super) fn notes_as(name: &str, by: &str, seen: &Seen) -> HandlerDefinition {
         async {}
     })
     .on("shop.order.placed")
-}
-
-/// Waits until a condition holds that must be asked for.
-pub(super) async fn eventually<F: Future<Output = bool>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) {
-    within(what, async {
-        while !condition().await {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    })
-    .await;
 }
 
 /// How far a group has handled the only partition of the shop.
