@@ -278,6 +278,7 @@ pub async fn a_finish_stores_everything_once<H: StoreHarness>(harness: &H) {
         done: vec![all[0]],
         emitted: vec![packs(all[1], 2), packs(all[2], 3)],
         parked: vec![letter(all[3])],
+        wants_places: true,
     };
     let finished = finish(&store, &a, &what).await;
     assert_eq!(finished.dead_letters, 1);
@@ -320,6 +321,7 @@ pub async fn a_consumer_that_comes_back_late_stores_nothing<H: StoreHarness>(har
         done: Vec::new(),
         emitted: vec![packs(all[0], first), packs(all[1], first + 1)],
         parked: vec![letter(all[2])],
+        wants_places: true,
     };
     // The other still works on them.
     let late = finish(&store, &a, &what(10)).await;
@@ -347,6 +349,7 @@ pub async fn a_refused_emit_finishes_nothing<H: StoreHarness>(harness: &H) {
         done: vec![all[2]],
         emitted: vec![packs(all[0], 1), wrong],
         parked: Vec::new(),
+        wants_places: false,
     };
     let error = store.finish(&a, &only(), &what).await.unwrap_err();
     let FinishError::Refused { refused } = error else {
