@@ -128,7 +128,7 @@ struct State {
     rounds: u64,
     /// Whether there may be something in the outbox.
     is_running: bool,
-    /// What was delivered at last.
+    /// The highest number that was delivered, as far as is known.
     delivered: u64,
     /// Whether the target has said that it takes what is delivered.
     is_met: bool,
@@ -401,7 +401,7 @@ impl Route {
         &self.outbox
     }
 
-    /// Up to which number was delivered, as far as is known.
+    /// The highest number that was delivered, as far as is known.
     pub(crate) fn delivered(&self) -> u64 {
         self.state.borrow().delivered
     }
@@ -420,7 +420,7 @@ impl Route {
         self.state.send_modify(|state| {
             state.is_met = true;
             state.unreachable = None;
-            state.delivered = delivered;
+            state.delivered = state.delivered.max(delivered);
         });
     }
 
@@ -440,7 +440,7 @@ impl Route {
 
     fn note(&self, delivered: u64) {
         self.state.send_modify(|state| {
-            state.delivered = delivered;
+            state.delivered = state.delivered.max(delivered);
             state.is_troubled = false;
             state.unreachable = None;
         });

@@ -21,8 +21,11 @@ use crate::scripts::{DELIVER, TAKE, deliver_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
-/// Records that are delivered at once.
+/// Records that are delivered at once, and how many events and bytes they may have. Nothing else is
+/// done by the server meanwhile.
 pub(crate) const BATCH: usize = 256;
+const BATCH_EVENTS: usize = 1_000;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Entries of a feed among which an event is looked for that was just delivered.
 const PAGE: usize = 500;
@@ -74,6 +77,7 @@ pub(crate) async fn take(
 /// The first of some records that follow on each other and are of one kind.
 fn records(target: &Partition, entries: Vec<Value>) -> Result<Vec<Record>, Unreadable> {
     let mut records: Vec<Record> = Vec::with_capacity(entries.len());
+    let (mut events, mut bytes) = (0, 0);
     for entry in entries {
         let record = match record(target, entry) {
             Ok(record) => record,
@@ -81,8 +85,13 @@ fn records(target: &Partition, entries: Vec<Value>) -> Result<Vec<Record>, Unrea
             Err(what) if records.is_empty() => return Err(what),
             Err(_) => break,
         };
+        events += record.count;
+        bytes += record.values.iter().map(Vec::len).sum::<usize>();
         if let Some(last) = records.last()
-            && (record.number != last.number + 1 || record.publishes != last.publishes)
+            && (record.number != last.number + 1
+                || record.publishes != last.publishes
+                || events > BATCH_EVENTS
+                || bytes > BATCH_BYTES)
         {
             break;
         }

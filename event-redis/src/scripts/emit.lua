@@ -61,7 +61,7 @@ local function read_outbox(target)
         -- Never a number that the target has met: of what this server may have lost.
         target.number = math.max(tonumber(last or 0), target.number)
         -- A client that may not ask for the bytes is held to the records alone.
-        local bytes = length > 0 and redis.pcall('MEMORY', 'USAGE', target.outbox)
+        local bytes = length > 0 and redis.pcall('MEMORY', 'USAGE', target.outbox, 'SAMPLES', '100')
         target.is_full = length >= MOST_RECORDS or (type(bytes) == 'number' and bytes >= MOST_BYTES)
     end
 end
