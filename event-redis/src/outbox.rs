@@ -21,11 +21,11 @@ use crate::scripts::{DELIVER, TAKE, deliver_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
-/// Records that are delivered at once, and how many events and bytes they may have. Nothing else is
-/// done by the server meanwhile.
+/// Records that are delivered at once, and how many events and about how many bytes they may have. Nothing
+/// else is done by the server meanwhile.
 pub(crate) const BATCH: usize = 256;
 const BATCH_EVENTS: usize = 1_000;
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Entries of a feed among which an event is looked for that was just delivered.
 const PAGE: usize = 500;
@@ -63,10 +63,11 @@ pub(crate) async fn take(
     delivered: u64,
     most: usize,
 ) -> Result<Vec<Record>, StoreError> {
-    let mut command = TAKE.call(1, 2, 256);
+    let mut command = TAKE.call(1, 3, 256);
     command.write_arg(outbox.as_bytes());
     command.write_arg_fmt(delivered);
     command.write_arg_fmt(most);
+    command.write_arg_fmt(BATCH_BYTES);
     let request = Request::Command(&command);
     let reply = parts.connections.ask(DELIVERING, request, Some(&TAKE));
     wire::array(reply.await?)
@@ -77,7 +78,7 @@ pub(crate) async fn take(
 /// The first of some records that follow on each other and are of one kind.
 fn records(target: &Partition, entries: Vec<Value>) -> Result<Vec<Record>, Unreadable> {
     let mut records: Vec<Record> = Vec::with_capacity(entries.len());
-    let (mut events, mut bytes) = (0, 0);
+    let mut events = 0;
     for entry in entries {
         let record = match record(target, entry) {
             Ok(record) => record,
@@ -86,12 +87,10 @@ fn records(target: &Partition, entries: Vec<Value>) -> Result<Vec<Record>, Unrea
             Err(_) => break,
         };
         events += record.count;
-        bytes += record.values.iter().map(Vec::len).sum::<usize>();
         if let Some(last) = records.last()
             && (record.number != last.number + 1
                 || record.publishes != last.publishes
-                || events > BATCH_EVENTS
-                || bytes > BATCH_BYTES)
+                || events > BATCH_EVENTS)
         {
             break;
         }
