@@ -3,14 +3,17 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use event_core::prelude::*;
 use event_core::{
     AggregateId, Append, AppendError, Category, CodecError, Commit, CommitError, Committed,
-    Consumer, EntryEmits, EventStore, Expected, Finish, Groups, Lease, NewEvent, ParallelGroup,
-    ParallelGroups, Partition, Position, Realtime, RealtimeItem, Start, StoreError, Versions,
+    Consumer, EntryEmits, EventStore, Expected, Finish, Groups, HandlerDefinition, Lease, NewEvent,
+    ParallelGroup, ParallelGroups, Partition, Position, Realtime, RealtimeItem, Start, StoreError,
+    Versions,
 };
 use event_redis::{ConnectError, Durability, RedisStore, RedisStoreBuilder};
 use event_tests::RedisServer;
 use event_tests::redis_server::Aof;
+use serde::{Deserialize, Serialize};
 
 use crate::groups::{LONG, lease};
 use crate::support::{event_as, id, numbered, only, server, soon, to, until};
@@ -372,6 +375,46 @@ async fn records_that_somebody_has_removed_stop_nothing() {
     empty(&server).await;
     assert_eq!(sent(&store).await, [1, 2, 3, 6]);
     assert_eq!(mark(&server), "6");
+}
+
+/// What the server replies to the script that delivers one record of this number.
+fn deliver(server: &RedisServer, number: &str, accepted: &str) -> String {
+    let script = concat!(
+        include_str!("../../src/scripts/publish.lua"),
+        include_str!("../../src/scripts/emit.lua"),
+        include_str!("../../src/scripts/deliver.lua")
+    );
+    let call = ["EVAL", script, "2", MARKS, "events:post", FROM];
+    let record = [number, accepted, "", "1", "", "0", "1", "", "1"];
+    let event = ["post.parcel.sent", number, "{}"];
+    let command = [&call[..], &record, &event].concat();
+    ask(server, &command)
+        .lines()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[tokio::test]
+async fn a_gap_is_refused_unless_it_is_accepted_as_it_is() {
+    let server = server();
+    let store = store(&server).await;
+    assert_eq!(deliver(&server, "1", ""), "0 1");
+    for number in ["3", "4", "9"] {
+        assert_eq!(deliver(&server, number, ""), "1 1");
+    }
+    // Somebody was here since the mark was looked at.
+    for accepted in ["0", "2"] {
+        assert_eq!(deliver(&server, "3", accepted), "1 1");
+    }
+    assert_eq!(sent(&store).await, [1]);
+    assert_eq!(deliver(&server, "3", "1"), "0 3");
+    // What is late is passed over, whatever is accepted.
+    for (number, accepted) in [("2", ""), ("3", ""), ("2", "3"), ("1", "3")] {
+        assert_eq!(deliver(&server, number, accepted), "0 3");
+    }
+    assert_eq!(deliver(&server, "4", ""), "0 4");
+    assert_eq!(sent(&store).await, [1, 3, 4]);
 }
 
 #[tokio::test]
@@ -787,4 +830,70 @@ async fn nothing_is_dropped_before_replicas_have_it() {
     empty(&server).await;
     assert_eq!(ask(&replica, &["XLEN", "events:post"]), "2");
     assert_eq!(sent(&store).await, [1, 2]);
+}
+
+#[test]
+fn deliveries_go_on_though_the_runtime_has_ended() {
+    let server = server();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (store, owner) = runtime().block_on(async {
+        let store = store(&server).await;
+        let owner = lease(&store, "a", LONG).await;
+        block(&server, &store, &owner).await;
+        (store, owner)
+    });
+    unblock(&server);
+    runtime().block_on(async {
+        commit(&store, &owner, 3, vec![sends(3)]).await;
+        empty(&server).await;
+        assert_eq!(sent(&store).await, [1, 2, 3]);
+    });
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event("sdlc.order.placed", key = customer)]
+struct Placed {
+    customer: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event("bill.order.billed", key = customer)]
+struct Billed {
+    customer: String,
+}
+
+#[tokio::test]
+async fn a_dispatch_waits_for_what_goes_elsewhere() {
+    let server = server();
+    let store = store(&server).await;
+    let bills = HandlerDefinition::function("bill", |placed: Placed, _: Context| async {
+        Billed {
+            customer: placed.customer,
+        }
+    });
+    let service = Service::builder("g")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(bills.on("sdlc.order.placed").emits("bill.order.billed"))
+        .build()
+        .unwrap();
+    for n in 1..=3 {
+        let placed = Placed {
+            customer: n.to_string(),
+        };
+        let done = soon("a dispatch", service.dispatch(placed)).await.unwrap();
+        let billed = Partition::from(Category::new("bill").unwrap());
+        let newest = store.head(&billed).await.unwrap();
+        let emitted: Vec<_> = done.emitted.iter().map(|event| event.position()).collect();
+        assert_eq!(emitted, [newest]);
+    }
+    assert_eq!(
+        ask(&server, &["HGET", "{events:bill}:delivered", FROM]),
+        "3"
+    );
 }
