@@ -48,10 +48,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type ByGroup = HashMap<Arc<str>, Arc<Courier>>;
+
 /// The couriers of a store. Their tasks end when it is dropped.
 pub(crate) struct Couriers {
     parts: Arc<Parts>,
-    couriers: Mutex<HashMap<Partition, HashMap<Arc<str>, Arc<Courier>>>>,
+    couriers: Mutex<HashMap<Partition, ByGroup>>,
     /// Dropped with the store.
     open: watch::Sender<()>,
 }
