@@ -10,5 +10,7 @@ event_core::parallel_contract_tests!(harness::Redis::start());
 mod elsewhere {
     use crate::harness;
 
+    event_core::store_contract_tests!(harness::Redis::without_shared_slots());
+
     event_core::parallel_contract_tests!(harness::Redis::without_shared_slots());
 }
