@@ -33,7 +33,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// For how long a target that could not be reached is not asked what it would take.
-const UNREACHABLE: Duration = Duration::from_secs(5);
+const UNREACHABLE: Duration = Duration::from_secs(30);
 
 fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Drops what was delivered from an outbox, and reads what comes next.
 --
 -- KEYS  the outbox
