@@ -292,7 +292,7 @@ impl Courier {
             let Err(error) = (&mut task.0).await else {
                 return;
             };
-            tracing::error!(group = %self.group, target = %route.target, %error, "the task of a delivery has ended by itself; it begins anew");
+            tracing::error!(group = %self.group, to = %route.target, %error, "the task of a delivery has ended by itself; it begins anew");
             sleep(pauses.next().unwrap_or(PAUSES.1)).await;
         }
     }
@@ -315,7 +315,7 @@ impl Courier {
                     tracing::error!(
                         group = %self.group,
                         feed = self.keys.feed(),
-                        target = %route.target,
+                        to = %route.target,
                         error = %chain(&error),
                         "what was emitted cannot be delivered; trying again"
                     );
@@ -348,7 +348,7 @@ impl Courier {
             tracing::warn!(
                 group = %self.group,
                 feed = self.keys.feed(),
-                target = %route.target,
+                to = %route.target,
                 delivered,
                 next = first.number,
                 "records between these are lost, or the target has lost that it has them; going on behind them"
@@ -386,7 +386,7 @@ impl Courier {
                 tracing::warn!(
                     group = %self.group,
                     feed = self.keys.feed(),
-                    target = %route.target,
+                    to = %route.target,
                     "something is still to be delivered; whoever takes the partition next does it"
                 );
             }

@@ -428,7 +428,7 @@ impl<'c> Emissions<'c> {
                 Err(error) if target.assumed.is_some() => return Err(error.into()),
                 // It holds back nothing but what is emitted to it.
                 Err(error) => {
-                    tracing::warn!(target = %route.target(), %error, "a target cannot be reached; what is emitted to it waits");
+                    tracing::warn!(to = %route.target(), %error, "a target cannot be reached; what is emitted to it waits");
                     route.miss();
                     continue;
                 }
