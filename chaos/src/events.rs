@@ -3,6 +3,7 @@
 //! ```text
 //! order.placed  --billing--> invoice.issued (none to three), audit.noted   (handler `bill`)
 //!                            audit.tallied                                 (handler `tally`)
+//!                            ledger.booked, of one of ten aggregates       (handler `book`)
 //! invoice.issued --receipts--> receipt.issued
 //! ```
 
@@ -18,8 +19,13 @@ pub(crate) const BILLING: &str = "billing";
 pub(crate) const RECEIPTS: &str = "receipts";
 
 /// The categories, and how many partitions each has.
-pub(crate) const PARTITIONS: [(&str, u32); 4] =
-    [("order", 4), ("invoice", 4), ("audit", 1), ("receipt", 3)];
+pub(crate) const PARTITIONS: [(&str, u32); 5] = [
+    ("order", 4),
+    ("invoice", 4),
+    ("audit", 1),
+    ("receipt", 3),
+    ("ledger", 2),
+];
 
 /// Which group handles which category.
 pub(crate) const GROUPS: [(&str, &str); 2] = [(BILLING, "order"), (RECEIPTS, "invoice")];
@@ -81,6 +87,41 @@ pub(crate) struct AuditTallied {
     pub(crate) customer: String,
     pub(crate) number: u32,
     pub(crate) part: Part,
+}
+
+/// What is booked for an order.
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event("ledger.booked")]
+pub(crate) struct LedgerBooked {
+    pub(crate) customer: String,
+    pub(crate) number: u32,
+    pub(crate) part: Part,
+}
+
+/// An aggregate that is only emitted to.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger;
+
+/// Nobody commands a ledger.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NeverRefused {}
+
+impl Aggregate for Ledger {
+    const TYPE: &'static str = "ledger";
+    type Event = LedgerBooked;
+    type Command = LedgerBooked;
+    type Error = NeverRefused;
+
+    fn apply(&mut self, _: &LedgerBooked) {}
+
+    fn handle(&self, booked: LedgerBooked) -> Result<Vec<LedgerBooked>, NeverRefused> {
+        Ok(vec![booked])
+    }
+}
+
+/// The ledger that a customer's orders are booked in, which it shares with others.
+pub(crate) fn ledger_of(customer: &str) -> &str {
+    &customer[customer.len().saturating_sub(1)..]
 }
 
 /// The receipt of one invoice, and so of one ordinal of its order.

@@ -39,7 +39,7 @@ pub(crate) fn schedule(plan: &Plan, random: &mut fastrand::Rng) -> Vec<(Duration
     let duration = plan.duration();
     let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let replies = match plan.plant {
-        Some(Plant::Dedup) => 30,
+        Some(Plant::Dedup | Plant::Marks) => 30,
         _ => 3,
     };
     let mut faults = Vec::new();

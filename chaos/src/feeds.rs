@@ -1,7 +1,7 @@
 //! What lies in Redis, by plain commands: nothing here knows the framework but for the names of its
 //! keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use redis::aio::MultiplexedConnection;
@@ -21,7 +21,12 @@ type Fields = Vec<(String, String)>;
 pub(crate) struct Feed {
     pub(crate) key: String,
     pub(crate) entries: Vec<Entry>,
+    /// The elements of each history, by its key.
+    pub(crate) histories: BTreeMap<String, Vec<Element>>,
 }
+
+/// An element of a history: its version, and the event's id.
+pub(crate) type Element = (u64, String);
 
 /// An event as it lies in its feed.
 #[derive(Clone, Debug)]
@@ -31,6 +36,16 @@ pub(crate) struct Entry {
     pub(crate) payload: String,
     pub(crate) event_id: String,
     pub(crate) cause: Option<String>,
+    pub(crate) aggregate: Option<Version>,
+}
+
+/// Which event of an aggregate an entry is.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Version {
+    #[serde(rename = "type")]
+    pub(crate) aggregate_type: String,
+    pub(crate) id: String,
+    pub(crate) version: u64,
 }
 
 /// How far a group has come in a partition.
@@ -43,6 +58,8 @@ pub(crate) struct Progress {
     pub(crate) reached: String,
     pub(crate) open: String,
     pub(crate) dead_letters: u64,
+    /// How many records are in its outboxes.
+    pub(crate) on_the_way: u64,
     /// What XINFO GROUPS says.
     pub(crate) lag: Option<i64>,
 }
@@ -50,7 +67,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// Whether everything there is is handled.
     pub(crate) fn is_at_head(&self) -> bool {
-        self.checkpoint == self.head && self.reached == self.head && self.open == "[]"
+        let is_handled = self.checkpoint == self.head && self.reached == self.head;
+        is_handled && self.open == "[]" && self.on_the_way == 0
     }
 }
 
@@ -83,10 +101,52 @@ impl Reader {
             for number in 0..count {
                 let key = key_of(category, number);
                 let entries = self.entries(&key).await?;
-                feeds.push(Feed { key, entries });
+                let histories = self.histories(&key).await?;
+                feeds.push(Feed {
+                    key,
+                    entries,
+                    histories,
+                });
             }
         }
         Ok(feeds)
+    }
+
+    async fn histories(&mut self, feed: &str) -> anyhow::Result<BTreeMap<String, Vec<Element>>> {
+        let keys: Vec<String> = cmd("KEYS")
+            .arg(format!("{{{feed}}}:history:*"))
+            .query_async(&mut self.connection)
+            .await?;
+        let mut histories = BTreeMap::new();
+        for key in keys {
+            let elements: Vec<String> = cmd("LRANGE")
+                .arg(&key)
+                .arg(&["0", "-1"])
+                .query_async(&mut self.connection)
+                .await?;
+            let elements = elements.iter().map(|element| self::element(element));
+            let elements = elements.collect::<Option<_>>();
+            histories.insert(key.clone(), elements.context(key)?);
+        }
+        Ok(histories)
+    }
+
+    /// How many records are in the outboxes of a group for a partition.
+    async fn on_the_way(&mut self, group: &str, feed: &str) -> anyhow::Result<u64> {
+        let targets: Vec<String> = cmd("HKEYS")
+            .arg(format!("{{{feed}}}:outboxes:{group}"))
+            .query_async(&mut self.connection)
+            .await?;
+        let mut count = 0;
+        for target in targets {
+            let outbox = format!("{{{feed}}}:outbox:{group}:{target}");
+            let length: u64 = cmd("XLEN")
+                .arg(outbox)
+                .query_async(&mut self.connection)
+                .await?;
+            count += length;
+        }
+        Ok(count)
     }
 
     async fn entries(&mut self, key: &str) -> anyhow::Result<Vec<Entry>> {
@@ -119,6 +179,7 @@ impl Reader {
             let count = PARTITIONS.iter().find(|(name, _)| *name == category);
             for number in 0..count.map_or(1, |(_, count)| *count) {
                 let feed = key_of(category, number);
+                let on_the_way = self.on_the_way(group, &feed).await?;
                 let connection = &mut self.connection;
                 let stored: HashMap<String, String> = cmd("HGETALL")
                     .arg(format!("{{{feed}}}:group:{group}"))
@@ -149,6 +210,7 @@ impl Reader {
                     reached: of("reached"),
                     open: of("open"),
                     dead_letters,
+                    on_the_way,
                     lag: lag_of(&groups, group),
                     feed,
                 });
@@ -169,13 +231,24 @@ fn entry(position: &str, fields: Fields) -> anyhow::Result<Entry> {
     let mut fields: HashMap<_, _> = fields.into_iter().collect();
     let mut take = |name: &str| fields.remove(name).with_context(|| format!("no {name}"));
     let metadata: Metadata = serde_json::from_str(&take("metadata")?)?;
+    let aggregate = take("aggregate").ok();
+    let aggregate = aggregate.map(|aggregate| serde_json::from_str(&aggregate));
     Ok(Entry {
         position: position.to_owned(),
         event_type: take("type")?,
         payload: take("payload")?,
         event_id: metadata.event_id,
         cause: metadata.causation_id,
+        aggregate: aggregate.transpose()?,
     })
+}
+
+fn element(json: &str) -> Option<Element> {
+    let values: Vec<serde_json::Value> = serde_json::from_str(json).ok()?;
+    Some((
+        values.get(1)?.as_u64()?,
+        values.get(2)?.as_str()?.to_owned(),
+    ))
 }
 
 fn lag_of(groups: &Value, group: &str) -> Option<i64> {

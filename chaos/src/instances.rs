@@ -22,6 +22,7 @@ const ENDS: Duration = Duration::from_secs(20);
 pub(crate) struct Common {
     pub(crate) url: String,
     pub(crate) lease: Duration,
+    pub(crate) slots: bool,
     pub(crate) plant: Option<Plant>,
     pub(crate) logs: PathBuf,
 }
@@ -79,6 +80,9 @@ impl Instance {
             .args(["worker", "--group", self.group, "--instance", &instance])
             .args(["--url", &self.common.url])
             .args(["--lease", &self.common.lease.as_millis().to_string()]);
+        if self.common.slots {
+            command.arg("--slots");
+        }
         if let Some(plant) = self
             .common
             .plant

@@ -80,6 +80,10 @@ struct Plan {
     /// For how long things go wrong; by default as long as so many kills take.
     #[arg(long)]
     minutes: Option<f64>,
+    /// Has each feed lie in a slot of its own, as it may in a cluster: what is emitted goes through
+    /// outboxes.
+    #[arg(long)]
+    slots: bool,
     /// Switches a safeguard off, to show that it is missed.
     #[arg(long)]
     plant: Option<Plant>,
@@ -95,6 +99,8 @@ enum Plant {
     Epoch,
     /// Commits that are repeated are stored once more.
     Dedup,
+    /// What lies in outboxes is stored whether or not it was delivered already; implies `--slots`.
+    Marks,
 }
 
 impl Plan {

@@ -8,7 +8,6 @@ use event_tests::RedisServer;
 use event_tests::redis_server::Aof;
 use tokio::time::sleep;
 
-use crate::Plan;
 use crate::events::{BILLING, RECEIPTS};
 use crate::faults::{self, Count};
 use crate::feeds::{Progress, Reader};
@@ -16,6 +15,7 @@ use crate::instances::{Common, Instance};
 use crate::load::Load;
 use crate::proxy::Proxy;
 use crate::verdict::{Kind, Verdict, judge};
+use crate::{Plan, Plant};
 
 /// How many workers each group has.
 const WORKERS: u32 = 3;
@@ -46,6 +46,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let common = Common {
         url: proxy.url(),
         lease,
+        slots: plan.slots || plan.plant == Some(Plant::Marks),
         plant: plan.plant,
         logs: logs.path().to_owned(),
     };
@@ -123,6 +124,7 @@ fn tell(verdict: &Verdict, seed: u64, count: Count, took: Duration) -> ExitCode 
         invoices,
         audits,
         receipts,
+        bookings,
     } = verdict;
     let mut kinds = Vec::new();
     for (kind, said) in violations {
@@ -146,7 +148,7 @@ fn tell(verdict: &Verdict, seed: u64, count: Count, took: Duration) -> ExitCode 
     };
     println!(
         "chaos: seed {seed}: {word}; {orders} orders, {invoices} invoices, {audits} audits, \
-         {receipts} receipts; {kills} kills, {freezes} freezes, {stops} stops, {server_kills} server \
+         {receipts} receipts, {bookings} bookings; {kills} kills, {freezes} freezes, {stops} stops, {server_kills} server \
          kills, {cuts} cuts, {lost_replies} lost replies; {:.0} s",
         took.as_secs_f64()
     );

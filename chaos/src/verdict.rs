@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::events::{
-    AuditNoted, AuditTallied, Bill, InvoiceIssued, OrderPlaced, Part, ReceiptIssued, bill_of,
-    is_tallied,
+    AuditNoted, AuditTallied, Bill, InvoiceIssued, LedgerBooked, OrderPlaced, Part, ReceiptIssued,
+    bill_of, is_tallied, ledger_of,
 };
 use crate::feeds::{Entry, Feed, Progress};
 
@@ -42,6 +42,7 @@ pub(crate) struct Verdict {
     pub(crate) invoices: usize,
     pub(crate) audits: usize,
     pub(crate) receipts: usize,
+    pub(crate) bookings: usize,
 }
 
 /// An order: whose, and which.
@@ -87,8 +88,12 @@ pub(crate) fn judge(
     // The ids of what is handled, by what it is.
     let mut orders: HashMap<Order, String> = HashMap::new();
     let mut invoices: BTreeMap<(Order, u32), String> = BTreeMap::new();
-    let (mut bills, mut tallies, mut receipts) =
-        (Runs::default(), Runs::default(), Runs::default());
+    let (mut bills, mut tallies, mut receipts, mut bookings) = (
+        Runs::default(),
+        Runs::default(),
+        Runs::default(),
+        Runs::default(),
+    );
     for feed in feeds {
         for entry in &feed.entries {
             let Some(of) = verdict.payload::<Of>(feed, entry) else {
@@ -128,6 +133,13 @@ pub(crate) fn judge(
                         tallies.add(feed, entry, order, 0, event.part);
                     }
                 }
+                "ledger.booked" => {
+                    if let Some(event) = verdict.payload::<LedgerBooked>(feed, entry) {
+                        verdict.bookings += 1;
+                        verdict.ledger(feed, entry, &event.customer);
+                        bookings.add(feed, entry, order, 0, event.part);
+                    }
+                }
                 "receipt.issued" => {
                     if let Some(event) = verdict.payload::<ReceiptIssued>(feed, entry) {
                         verdict.receipts += 1;
@@ -138,6 +150,7 @@ pub(crate) fn judge(
             }
         }
         verdict.order_in(feed);
+        verdict.versions_in(feed);
     }
 
     for (customer, count) in customers {
@@ -161,6 +174,8 @@ pub(crate) fn judge(
             verdict.run("tally", &name(&order), id, &emitted, |count| {
                 count == expected
             });
+            let emitted = bookings.of.remove(&(order.clone(), 0)).unwrap_or_default();
+            verdict.run("book", &name(&order), id, &emitted, |count| count == 1);
         }
     }
     for ((order, invoice), id) in &invoices {
@@ -169,7 +184,12 @@ pub(crate) fn judge(
         let source = format!("invoice {invoice} of {}", name(order));
         verdict.run("receive", &source, id, &emitted, |count| count == 1);
     }
-    for (handler, runs) in [("bill", bills), ("tally", tallies), ("receive", receipts)] {
+    for (handler, runs) in [
+        ("bill", bills),
+        ("tally", tallies),
+        ("book", bookings),
+        ("receive", receipts),
+    ] {
         for ((order, _), emitted) in runs.of {
             let places: Vec<_> = emitted.into_iter().map(|one| one.place).collect();
             verdict.say(
@@ -326,6 +346,69 @@ impl Verdict {
         }
     }
 
+    /// A booking is of the aggregate that it belongs to.
+    fn ledger(&mut self, feed: &Feed, entry: &Entry, customer: &str) {
+        let found = entry.aggregate.as_ref();
+        let found = found.map(|found| (found.aggregate_type.as_str(), found.id.as_str()));
+        if found != Some(("ledger", ledger_of(customer))) {
+            self.say(
+                Kind::Other,
+                format!(
+                    "{} {} is of {found:?}, and of {customer}",
+                    feed.key, entry.position
+                ),
+            );
+        }
+    }
+
+    /// The events of each aggregate have versions without holes, and its history has the same.
+    fn versions_in(&mut self, feed: &Feed) {
+        let mut expected: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+        for entry in &feed.entries {
+            let Some(aggregate) = &entry.aggregate else {
+                continue;
+            };
+            let (aggregate_type, id) = (&aggregate.aggregate_type, &aggregate.id);
+            let history = format!("{{{}}}:history:{aggregate_type}:{id}", feed.key);
+            let events = expected.entry(history).or_default();
+            let last = events.last().map_or(0, |(version, _)| *version);
+            events.push((aggregate.version, entry.event_id.clone()));
+            if aggregate.version != last + 1 {
+                let kind = if aggregate.version > last {
+                    Kind::Missing
+                } else {
+                    Kind::Doubled
+                };
+                self.say(
+                    kind,
+                    format!(
+                        "version {} of {id} comes after {last} ({} {})",
+                        aggregate.version, feed.key, entry.position
+                    ),
+                );
+            }
+        }
+        if expected == feed.histories {
+            return;
+        }
+        for (history, events) in &expected {
+            if feed.histories.get(history) != Some(events) {
+                self.say(
+                    Kind::Other,
+                    format!("{history} is another history than {} has", feed.key),
+                );
+            }
+        }
+        for history in feed.histories.keys() {
+            if !expected.contains_key(history) {
+                self.say(
+                    Kind::Other,
+                    format!("{} has nothing of {history}", feed.key),
+                );
+            }
+        }
+    }
+
     fn progress(&mut self, progress: &Progress) {
         let Progress {
             group,
@@ -335,11 +418,12 @@ impl Verdict {
             reached,
             open,
             dead_letters,
+            on_the_way,
             lag,
         } = progress;
         if !progress.is_at_head() {
             self.say(Kind::Behind, format!(
-                "{group} is not at the head of {feed}, {head}: checkpoint {checkpoint}, reached {reached}, open {open}"
+                "{group} is not at the head of {feed}, {head}: checkpoint {checkpoint}, reached {reached}, open {open}, {on_the_way} in outboxes"
             ));
         }
         if *dead_letters > 0 {
@@ -363,11 +447,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::feeds::Version;
 
     /// One customer with four orders, whose every event is where it belongs.
     fn feeds() -> Vec<Feed> {
-        let (mut orders, mut invoices, mut audits, mut receipts) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut orders, mut invoices, mut audits, mut receipts, mut bookings) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut history = Vec::new();
         let mut count = 0;
         let mut entry = |event_type: &str, payload: serde_json::Value, cause: Option<&str>| {
             count += 1;
@@ -377,6 +463,7 @@ mod tests {
                 payload: payload.to_string(),
                 event_id: format!("id {count}"),
                 cause: cause.map(str::to_owned),
+                aggregate: None,
             }
         };
         for number in 1..=4_u32 {
@@ -400,20 +487,34 @@ mod tests {
                 let tally = part(Uuid::from_u128(200), 0, 1);
                 audits.push(entry("audit.tallied", tally, Some(&order.event_id)));
             }
+            let booking = part(Uuid::from_u128(300 + u128::from(number)), 0, 1);
+            let mut booking = entry("ledger.booked", booking, Some(&order.event_id));
+            booking.aggregate = Some(Version {
+                aggregate_type: "ledger".into(),
+                id: "c".into(),
+                version: number.into(),
+            });
+            history.push((u64::from(number), booking.event_id.clone()));
+            bookings.push(booking);
             orders.push(order);
             invoices.push(invoice);
         }
-        [
+        let mut feeds: Vec<_> = [
             ("order", orders),
             ("invoice", invoices),
             ("audit", audits),
             ("receipt", receipts),
+            ("ledger", bookings),
         ]
         .map(|(category, entries)| Feed {
             key: format!("events:{category}"),
             entries,
+            histories: BTreeMap::new(),
         })
-        .into()
+        .into();
+        let key = "{events:ledger}:history:ledger:c".to_owned();
+        feeds[4].histories.insert(key, history);
+        feeds
     }
 
     fn judged(feeds: &[Feed], progress: &[Progress]) -> Vec<String> {
@@ -443,6 +544,9 @@ mod tests {
             (0, "is not in its feed"),
             (1, "`bill` has emitted nothing"),
             (3, "`receive` has emitted nothing"),
+            (4, "`book` has emitted nothing"),
+            (4, "version 2 of c comes after 0"),
+            (4, "another history"),
         ] {
             let mut feeds = feeds();
             feeds[feed].entries.remove(0);
@@ -457,13 +561,19 @@ mod tests {
 
     #[test]
     fn whatever_is_doubled_is_said() {
-        for feed in 0..4 {
+        for feed in 0..5 {
             let mut feeds = feeds();
             let again = feeds[feed].entries[0].clone();
             feeds[feed].entries.push(again);
             assert!(!judged(&feeds, &[]).is_empty(), "feed {feed}");
         }
-        let mut feeds = feeds();
+        let mut feeds = super::tests::feeds();
+        for history in feeds[4].histories.values_mut() {
+            let again = history[0].clone();
+            history.push(again);
+        }
+        says(&judged(&feeds, &[]), "another history");
+        let mut feeds = super::tests::feeds();
         let mut again = feeds[1].entries[3].clone();
         again.payload = again.payload.replace("000004", "000009");
         feeds[1].entries.push(again);
@@ -498,6 +608,7 @@ mod tests {
             reached: "4-0".into(),
             open: "[]".into(),
             dead_letters: 0,
+            on_the_way: 0,
             lag: Some(0),
         };
         assert!(judged(&feeds(), std::slice::from_ref(&at_head)).is_empty());
@@ -515,6 +626,13 @@ mod tests {
                     ..at_head.clone()
                 },
                 "not at the head",
+            ),
+            (
+                Progress {
+                    on_the_way: 3,
+                    ..at_head.clone()
+                },
+                "3 in outboxes",
             ),
             (
                 Progress {

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::Plant;
 use crate::events::{
-    self, AuditNoted, AuditTallied, Bill, InvoiceIssued, OrderPlaced, Part, ReceiptIssued, bill_of,
-    is_tallied,
+    self, AuditNoted, AuditTallied, Bill, InvoiceIssued, Ledger, LedgerBooked, OrderPlaced, Part,
+    ReceiptIssued, bill_of, is_tallied, ledger_of,
 };
 
 /// What a worker is to do.
@@ -27,6 +27,8 @@ pub(crate) struct Job {
     url: String,
     #[arg(long)]
     lease: u64,
+    #[arg(long)]
+    slots: bool,
     #[arg(long)]
     plant: Option<Plant>,
 }
@@ -74,8 +76,12 @@ async fn connect(job: &Job) -> anyhow::Result<RedisStore> {
         builder = match job.plant {
             Some(Plant::Epoch) => builder.without_epoch_check(),
             Some(Plant::Dedup) => builder.without_commit_numbers(),
+            Some(Plant::Marks) => builder.without_delivery_marks(),
             None => builder,
         };
+        if job.slots {
+            builder = builder.without_shared_slots();
+        }
         match builder.connect().await {
             Ok(store) => return Ok(store),
             Err(error) => tracing::warn!(%error, "not connected yet"),
@@ -161,6 +167,21 @@ impl Billing {
             customer: event.customer,
             number: event.number,
             part,
+        }))
+    }
+
+    #[on("order.placed")]
+    #[emits("ledger.booked")]
+    async fn book(&self, event: OrderPlaced) -> Result<Option<To<Ledger>>, ByChance> {
+        take_part().await?;
+        let ledger = ledger_of(&event.customer).to_owned();
+        Ok(parts(1).next().map(|part| {
+            let booked = LedgerBooked {
+                customer: event.customer,
+                number: event.number,
+                part,
+            };
+            To(ledger, booked)
         }))
     }
 }

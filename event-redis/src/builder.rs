@@ -41,6 +41,7 @@ pub struct RedisStoreBuilder {
     patience: Duration,
     partitions: BTreeMap<Category, u32>,
     checks: Checks,
+    shares_slots: bool,
     publish_on_commit: HashSet<Category>,
     backlogs: Backlogs,
     realtime_capacity: usize,
@@ -78,7 +79,9 @@ impl RedisStoreBuilder {
             checks: Checks {
                 epoch: true,
                 number: true,
+                delivered: true,
             },
+            shares_slots: true,
             publish_on_commit: HashSet::new(),
             backlogs: Backlogs::default(),
             realtime_capacity: DEFAULT_CAPACITY,
@@ -164,6 +167,22 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Leaves a fault for tests that must find it: stores what lies in an outbox whether or not it was
+    /// delivered already.
+    #[doc(hidden)]
+    pub fn without_delivery_marks(mut self) -> Self {
+        self.checks.delivered = false;
+        self
+    }
+
+    /// Has each feed lie in a slot of its own, as it may in a cluster, so that what comes of that can be
+    /// tested on one server.
+    #[doc(hidden)]
+    pub fn without_shared_slots(mut self) -> Self {
+        self.shares_slots = false;
+        self
+    }
+
     /// Sends each event of a category by Pub/Sub, too, when it is stored.
     pub fn publish_on_commit(mut self, category: Category) -> Self {
         self.publish_on_commit.insert(category);
@@ -212,6 +231,7 @@ impl RedisStoreBuilder {
             connections: Arc::new(connections),
             replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
             checks: self.checks,
+            shares_slots: self.shares_slots,
             publish_on_commit: self.publish_on_commit,
             backlogs: self.backlogs,
             publishing: Publishing::default(),

@@ -6,7 +6,9 @@ use event_core::{Category, Commit, CommitError, Committed, Lease, StoreError};
 use redis::{Cmd, RedisWrite, Value};
 
 use crate::append::write_flags;
-use crate::emissions::{self, Emissions, to_json};
+use crate::connection::Attempts;
+use crate::courier::Couriers;
+use crate::emissions::{self, Emissions, Origin, Stored, to_json};
 use crate::error::UnexpectedReply;
 use crate::keys::Ordered;
 use crate::scripts::{COMMIT, commit_status};
@@ -21,18 +23,29 @@ const COMMAND: &str = "EVALSHA commit.lua";
 pub(crate) struct Checks {
     pub(crate) epoch: bool,
     pub(crate) number: bool,
+    pub(crate) delivered: bool,
 }
 
 /// Stores what the owner of a partition has done, or nothing.
 pub(crate) async fn commit(
     parts: &Parts,
+    couriers: &Couriers,
     lease: &Lease,
     commit: &Commit,
 ) -> Result<Committed, CommitError> {
+    let origin = Origin {
+        couriers,
+        group: &lease.group,
+        partition: &lease.partition,
+    };
+    let mut attempts = Attempts::new(OPERATION, parts.patience);
     loop {
         let emitted = commit.emitted.iter().map(Vec::as_slice);
-        let emissions = Emissions::new(parts, OPERATION, emitted)
+        let emissions = Emissions::new(parts, OPERATION, origin, emitted)
             .map_err(|refused| CommitError::Refused { refused })?;
+        if !emissions.meet(parts).await? {
+            continue;
+        }
         let command = encode(parts, lease, commit, &emissions)?;
         let reply = match emissions.ask(parts, command, &COMMIT, is_stored).await {
             Ok(reply) => reply,
@@ -45,10 +58,24 @@ pub(crate) async fn commit(
             Err(error) => return Err(error.into()),
         };
         match decode(lease, commit, &emissions, reply)? {
-            Outcome::Committed(committed) => {
+            Outcome::Committed(dead_letters, mut stored) => {
                 emissions.settle(parts);
-                return Ok(committed);
+                // After a repetition, too, since whoever was told of the first may be gone.
+                emissions.send();
+                if commit.wants_places {
+                    emissions.find(parts, &mut stored).await;
+                }
+                return Ok(Committed {
+                    dead_letters,
+                    // A commit leaves out none.
+                    emitted: stored
+                        .runs
+                        .into_iter()
+                        .map(Option::unwrap_or_default)
+                        .collect(),
+                });
             }
+            Outcome::Full(values) => emissions.wait_for_room(&values[1..], &mut attempts).await?,
             // It is settled now, so that this happens once for each category.
             Outcome::Partitions(category, count) => parts.keys.settle(&category, count),
         }
@@ -137,7 +164,10 @@ fn encode(
 
 /// What the script replies with, where it does not refuse.
 enum Outcome {
-    Committed(Committed),
+    /// So many dead letters there are now, and this was stored.
+    Committed(usize, Stored),
+    /// Nothing was stored: there is no room for it.
+    Full(Vec<Value>),
     /// Nothing was stored: the category has so many partitions.
     Partitions(Category, u32),
 }
@@ -164,18 +194,17 @@ fn decode(
                 tracing::warn!(%failure, "an event was emitted, but not published");
             }
             let places = values.get(3..).unwrap_or_default();
-            let emitted = emissions.stored(commit.emitted.len(), places);
-            let emitted = emitted.map_err(unreadable)?.into_iter();
-            Ok(Outcome::Committed(Committed {
-                dead_letters: number(1).map_err(unreadable)?,
-                // A commit leaves out none.
-                emitted: emitted.map(Option::unwrap_or_default).collect(),
-            }))
+            let stored = emissions.stored(commit.emitted.len(), places);
+            Ok(Outcome::Committed(
+                number(1).map_err(unreadable)?,
+                stored.map_err(unreadable)?,
+            ))
         }
-        commit_status::REPEATED => Ok(Outcome::Committed(Committed {
-            dead_letters: number(1).map_err(unreadable)?,
-            emitted: Vec::new(),
-        })),
+        commit_status::REPEATED => Ok(Outcome::Committed(
+            number(1).map_err(unreadable)?,
+            Stored::default(),
+        )),
+        commit_status::FULL => Ok(Outcome::Full(values)),
         commit_status::LOST => Err(CommitError::LeaseLost {
             group: Arc::clone(&lease.group),
             partition: lease.partition.clone(),

@@ -51,6 +51,17 @@ impl Keys {
         counts.insert(category.clone(), count);
     }
 
+    /// The partition whose feed has this key.
+    pub(crate) fn partition_of(&self, feed: &str) -> Option<Partition> {
+        let name = feed.strip_prefix(&*self.prefix)?.strip_prefix("events:")?;
+        let (category, number) = match name.split_once(':') {
+            Some((category, number)) => (category, number.parse().ok()?),
+            None => (name, 0),
+        };
+        let category = Category::new(category.to_owned()).ok()?;
+        Some(Partition::new(category, number))
+    }
+
     /// How many partitions a category has. It lies with partition 0.
     pub(crate) fn partitions(&self, category: &Category) -> String {
         format!("{}partitions", self.of(&Partition::from(category)).braced)
@@ -78,6 +89,7 @@ pub(crate) struct FeedKeys {
     older_ids: String,
     format: String,
     published: String,
+    delivered: String,
     /// Whether this client has appended to the feed, and so knows that it may.
     opened: AtomicBool,
 }
@@ -91,6 +103,7 @@ impl FeedKeys {
             older_ids: format!("{braced}ids:1"),
             format: format!("{braced}format"),
             published: format!("{braced}published"),
+            delivered: format!("{braced}delivered"),
             feed,
             braced,
             opened: AtomicBool::new(false),
@@ -120,6 +133,21 @@ impl FeedKeys {
     /// How many events were published on commit.
     pub(crate) fn published(&self) -> &str {
         &self.published
+    }
+
+    /// Up to which number was delivered from each outbox in another slot.
+    pub(crate) fn delivered(&self) -> &str {
+        &self.delivered
+    }
+
+    /// The numbers that the outboxes of a group are at.
+    pub(crate) fn outboxes(&self, group: &str) -> String {
+        format!("{}outboxes:{group}", self.braced)
+    }
+
+    /// What a group has emitted to a feed in another slot and what is still to be delivered.
+    pub(crate) fn outbox(&self, group: &str, target: &FeedKeys) -> String {
+        format!("{}outbox:{group}:{}", self.braced, target.feed)
     }
 
     /// What there is of a group.
@@ -220,6 +248,12 @@ mod tests {
             handler: "h".into(),
         };
         assert_eq!(keys.parallel(&handler), "{app:events:sdlc}:parallel:g/h");
+        assert_eq!(keys.delivered(), "{app:events:sdlc}:delivered");
+        assert_eq!(keys.outboxes("g"), "{app:events:sdlc}:outboxes:g");
+        assert_eq!(
+            keys.outbox("g", &keys),
+            "{app:events:sdlc}:outbox:g:app:events:sdlc"
+        );
 
         let mut command = Cmd::new();
         let aggregate = AggregateId::new(sdlc(), "project", "a}b:c").unwrap();
@@ -235,6 +269,23 @@ mod tests {
         let keys = Keys::new("app:".into()).of(&Partition::new(sdlc(), 3));
         assert_eq!(keys.feed(), "app:events:sdlc:3");
         assert_eq!(keys.format(), "{app:events:sdlc:3}:format");
+    }
+
+    #[test]
+    fn a_feed_tells_its_partition() {
+        let keys = Keys::new("app:".into());
+        for partition in [Partition::from(sdlc()), Partition::new(sdlc(), 12)] {
+            let feed = keys.of(&partition).feed().to_owned();
+            assert_eq!(keys.partition_of(&feed), Some(partition));
+        }
+        for other in [
+            "events:sdlc",
+            "app:events:",
+            "app:events:sdlc:x",
+            "app:sdlc",
+        ] {
+            assert_eq!(keys.partition_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -35,6 +35,9 @@
 //! | `{events:<category>}:dead:<group>` | hash | the group's dead letters |
 //! | `{events:<category>}:dead-order:<group>` | sorted set | their order |
 //! | `{events:<category>}:dead-raw:<group>` | hash | their entries as they lay in the feed |
+//! | `{events:<category>}:outbox:<group>:<feed>` | stream | what a group has emitted to a feed in another slot, until it is delivered |
+//! | `{events:<category>}:outboxes:<group>` | hash | the numbers of the last records of these outboxes |
+//! | `{events:<category>}:delivered` | hash | up to which number this feed has the records of outboxes elsewhere |
 //! | `{events:<category>}:ids:0`, `…:ids:1` | hash | where the newest events lie, by event id |
 //! | `{events:<category>}:published` | hash | how many events were published on commit, by type; and the `incarnation` of who numbers them |
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
@@ -49,6 +52,7 @@ mod append;
 mod builder;
 mod commit;
 mod connection;
+mod courier;
 mod dead_letters;
 mod durability;
 mod emissions;
@@ -58,6 +62,7 @@ mod groups;
 mod history;
 mod keys;
 mod lag;
+mod outbox;
 mod parallel_groups;
 mod partitions;
 mod reader;

@@ -16,7 +16,8 @@ use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
 use tokio::time::sleep;
 
 use crate::connection::{Attempts, Request, next_pause, pauses};
-use crate::emissions::{self, Emissions, to_json};
+use crate::courier::Couriers;
+use crate::emissions::{self, Emissions, Origin, Stored, to_json};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
@@ -311,15 +312,24 @@ async fn touch(
 /// Stores what has come of entries.
 pub(crate) async fn finish(
     parts: &Parts,
+    couriers: &Couriers,
     consumer: &Consumer,
     partition: &Partition,
     finish: &Finish,
 ) -> Result<Finished, FinishError> {
+    let origin = Origin {
+        couriers,
+        group: &consumer.group.group,
+        partition,
+    };
     let mut attempts = Attempts::new(FINISHING, parts.patience);
     loop {
         let runs = finish.emitted.iter().map(|emits| emits.appends.as_slice());
-        let emissions = Emissions::new(parts, FINISHING, runs)
+        let emissions = Emissions::new(parts, FINISHING, origin, runs)
             .map_err(|refused| FinishError::Refused { refused })?;
+        if !emissions.meet(parts).await? {
+            continue;
+        }
         let command = encode(parts, consumer, partition, finish, &emissions)?;
         let is_stored = |status| status == finish_status::STORED;
         let reply = match emissions.ask(parts, command, &FINISH, is_stored).await {
@@ -339,9 +349,18 @@ pub(crate) async fn finish(
         let values = wire::array(reply).map_err(unreadable)?;
         match status {
             finish_status::STORED => {
-                let finished = finished(finish, &emissions, &values).map_err(unreadable)?;
+                let (dead_letters, mut stored) =
+                    finished(finish, &emissions, &values).map_err(unreadable)?;
                 emissions.settle(parts);
-                return Ok(finished);
+                // After a repetition, too, since whoever was told of the first may be gone.
+                emissions.send();
+                if finish.wants_places {
+                    emissions.find(parts, &mut stored).await;
+                }
+                return Ok(Finished {
+                    emitted: stored.runs,
+                    dead_letters,
+                });
             }
             finish_status::REFUSED => {
                 return Err(FinishError::Refused {
@@ -352,6 +371,9 @@ pub(crate) async fn finish(
             finish_status::PARTITIONS => {
                 let (category, count) = emissions.partitions(&values[1..]).map_err(unreadable)?;
                 parts.keys.settle(&category, count);
+            }
+            finish_status::FULL => {
+                emissions.wait_for_room(&values[1..], &mut attempts).await?;
             }
             finish_status::NO_GROUP => {
                 heal(parts, &consumer.group, partition).await?;
@@ -420,7 +442,7 @@ fn finished(
     finish: &Finish,
     emissions: &Emissions<'_>,
     values: &[Value],
-) -> Result<Finished, Unreadable> {
+) -> Result<(usize, Stored), Unreadable> {
     let [_, letters, failure, own, places @ ..] = values else {
         return Err("too few parts");
     };
@@ -428,16 +450,14 @@ fn finished(
     if !failure.is_empty() {
         tracing::warn!(%failure, "an event was emitted, but not published");
     }
-    let mut emitted = emissions.stored(finish.emitted.len(), places)?;
-    for (stored, own) in emitted.iter_mut().zip(wire::slice(own)?) {
+    let mut stored = emissions.stored(finish.emitted.len(), places)?;
+    for (stored, own) in stored.runs.iter_mut().zip(wire::slice(own)?) {
         if *own == b'0' {
             *stored = None;
         }
     }
-    Ok(Finished {
-        emitted,
-        dead_letters: usize::try_from(wire::count(letters)?).map_err(|_| "too large a number")?,
-    })
+    let letters = usize::try_from(wire::count(letters)?).map_err(|_| "too large a number")?;
+    Ok((letters, stored))
 }
 
 /// Whether every entry of a range was delivered and is pending for nobody.

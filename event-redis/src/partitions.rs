@@ -2,7 +2,7 @@
 
 use event_core::{Category, Partition, StoreError};
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisWrite, Value};
+use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
@@ -60,6 +60,29 @@ fn parse(recorded: &Value) -> Result<u32, wire::Unreadable> {
         .ok_or("not a number of partitions")
 }
 
+/// Settles for good how many partitions a category has: one, where nobody has said otherwise.
+pub(crate) async fn settle(parts: &Parts, category: &Category) -> Result<u32, StoreError> {
+    let command = settling(&parts.keys, category, 1);
+    let request = Request::Command(&command);
+    let reply = parts.connections.ask(OPERATION, request, Some(&PARTITIONS));
+    let count = wire::count(&reply.await?)
+        .and_then(|count| u32::try_from(count).map_err(|_| "too many partitions"))
+        .map_err(|what| UnexpectedReply::form("EVALSHA partitions.lua", what).refused(OPERATION))?;
+    parts.keys.settle(category, count);
+    Ok(count)
+}
+
+/// The call of the script: what its keys and arguments are, it says itself.
+fn settling(keys: &Keys, category: &Category, wanted: u32) -> Cmd {
+    let feed = keys.of(&Partition::from(category));
+    let mut command = PARTITIONS.call(3, 1, 256);
+    command.write_arg(keys.partitions(category).as_bytes());
+    command.write_arg(feed.feed().as_bytes());
+    command.write_arg(feed.format().as_bytes());
+    command.write_arg_fmt(wanted);
+    command
+}
+
 /// Records how many partitions a category is to have, unless that is settled; gives what it has.
 pub(crate) async fn record(
     connection: &mut MultiplexedConnection,
@@ -67,12 +90,7 @@ pub(crate) async fn record(
     category: &Category,
     wanted: u32,
 ) -> Result<u32, RedisError> {
-    let feed = keys.of(&Partition::from(category));
-    let mut command = PARTITIONS.call(3, 1, 256);
-    command.write_arg(keys.partitions(category).as_bytes());
-    command.write_arg(feed.feed().as_bytes());
-    command.write_arg(feed.format().as_bytes());
-    command.write_arg_fmt(wanted);
+    let command = settling(keys, category, wanted);
     for command in [PARTITIONS.load(), command] {
         match connection.send_packed_command(&command).await? {
             Value::ServerError(error) => return Err(error.into()),

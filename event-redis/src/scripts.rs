@@ -62,6 +62,28 @@ pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Looks whether what is emitted to another slot can be stored there: see the script.
+pub(crate) static CHECK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/emit.lua"),
+        include_str!("scripts/check.lua")
+    ))
+});
+
+/// Stores what lies in an outbox in another slot: see the script.
+pub(crate) static DELIVER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/emit.lua"),
+        include_str!("scripts/deliver.lua")
+    ))
+});
+
+/// Drops what was delivered from an outbox, and reads what comes next: see the script.
+pub(crate) static TAKE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+
 /// Makes the group of a handler known for a partition: see the script.
 pub(crate) static OPEN_PARALLEL: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/open_parallel.lua")));
@@ -121,6 +143,7 @@ pub(crate) mod commit_status {
     pub(crate) const LOST: i64 = 2;
     pub(crate) const REFUSED: i64 = 3;
     pub(crate) const PARTITIONS: i64 = 4;
+    pub(crate) const FULL: i64 = 5;
 }
 
 /// The statuses that the script replies with that opens a group of a handler.
@@ -146,6 +169,22 @@ pub(crate) mod finish_status {
     pub(crate) const NO_GROUP: i64 = 1;
     pub(crate) const REFUSED: i64 = 3;
     pub(crate) const PARTITIONS: i64 = 4;
+    pub(crate) const FULL: i64 = 5;
+}
+
+/// The statuses that the check script replies with.
+pub(crate) mod check_status {
+    pub(crate) const POSSIBLE: i64 = 0;
+    pub(crate) const REFUSED: i64 = 3;
+    pub(crate) const PARTITIONS: i64 = 4;
+    pub(crate) const NOT_ALLOWED: i64 = 6;
+}
+
+/// The statuses that the deliver script replies with.
+pub(crate) mod deliver_status {
+    pub(crate) const STORED: i64 = 0;
+    pub(crate) const GAP: i64 = 1;
+    pub(crate) const REFUSED: i64 = 3;
 }
 
 /// The statuses that the choose script replies with.

@@ -20,11 +20,12 @@ use event_core::{
 use crate::builder::RedisStoreBuilder;
 use crate::commit::Checks;
 use crate::connection::{Connections, Connector};
+use crate::courier::Couriers;
 use crate::durability::Replication;
 use crate::error::ConnectError;
 use crate::feed::RedisFeedReader;
 use crate::groups::RedisGroupReader;
-use crate::keys::Keys;
+use crate::keys::{FeedKeys, Keys};
 use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
@@ -40,6 +41,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RedisStore {
     parts: Arc<Parts>,
+    couriers: Arc<Couriers>,
 }
 
 /// What a store is made of.
@@ -51,11 +53,20 @@ pub(crate) struct Parts {
     /// Where appends must be confirmed by replicas.
     pub(crate) replication: Option<Replication>,
     pub(crate) checks: Checks,
+    /// Whether all feeds lie in one slot.
+    pub(crate) shares_slots: bool,
     pub(crate) publish_on_commit: HashSet<Category>,
     pub(crate) backlogs: Backlogs,
     pub(crate) publishing: Publishing,
     pub(crate) realtime_capacity: usize,
     pub(crate) patience: Duration,
+}
+
+impl Parts {
+    /// Whether one script may touch the keys of both feeds.
+    pub(crate) fn same_slot(&self, source: &FeedKeys, target: &FeedKeys) -> bool {
+        self.shares_slots || source.feed() == target.feed()
+    }
 }
 
 impl RedisStore {
@@ -74,8 +85,10 @@ impl RedisStore {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
+        let parts = Arc::new(parts);
         Self {
-            parts: Arc::new(parts),
+            couriers: Arc::new(Couriers::new(&parts)),
+            parts,
         }
     }
 }
@@ -175,7 +188,11 @@ impl Groups for RedisStore {
         instance: &str,
         lease: Duration,
     ) -> Result<Acquired, StoreError> {
-        groups::acquire(&self.parts, group, partition, instance, lease).await
+        let acquired = groups::acquire(&self.parts, group, partition, instance, lease).await?;
+        if let Acquired::Yes { .. } = acquired {
+            self.couriers.of(group, partition).begin();
+        }
+        Ok(acquired)
     }
 
     async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, StoreError> {
@@ -183,11 +200,13 @@ impl Groups for RedisStore {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
-        groups::release(&self.parts, lease).await
+        groups::release(&self.parts, lease).await?;
+        self.couriers.settle(&lease.group, &lease.partition).await;
+        Ok(())
     }
 
     async fn commit(&self, lease: &Lease, commit: &Commit) -> Result<Committed, CommitError> {
-        commit::commit(&self.parts, lease, commit).await
+        commit::commit(&self.parts, &self.couriers, lease, commit).await
     }
 
     async fn lag(&self, group: &str, partition: &Partition) -> Result<u64, StoreError> {
@@ -216,7 +235,9 @@ impl ParallelGroups for RedisStore {
         partition: &Partition,
         start: Start,
     ) -> Result<(), StoreError> {
-        parallel_groups::open(&self.parts, group, partition, start).await
+        parallel_groups::open(&self.parts, group, partition, start).await?;
+        self.couriers.of(&group.group, partition).begin();
+        Ok(())
     }
 
     async fn parallel_reader(
@@ -246,8 +267,10 @@ impl ParallelGroups for RedisStore {
         idle: Duration,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
-        let claimed = parallel_groups::claim(&self.parts, consumer, partition, idle, limit);
-        Ok(claimed.await?)
+        let claimed = parallel_groups::claim(&self.parts, consumer, partition, idle, limit).await?;
+        // Whoever was there may have left something in an outbox, too.
+        self.couriers.of(&consumer.group.group, partition).look();
+        Ok(claimed)
     }
 
     async fn keep_alive(
@@ -274,7 +297,7 @@ impl ParallelGroups for RedisStore {
         partition: &Partition,
         finish: &Finish,
     ) -> Result<Finished, FinishError> {
-        parallel_groups::finish(&self.parts, consumer, partition, finish).await
+        parallel_groups::finish(&self.parts, &self.couriers, consumer, partition, finish).await
     }
 
     async fn is_finished(
@@ -299,7 +322,9 @@ impl ParallelGroups for RedisStore {
         consumer: &Consumer,
         partition: &Partition,
     ) -> Result<(), StoreError> {
-        parallel_groups::leave(&self.parts, consumer, partition).await
+        parallel_groups::leave(&self.parts, consumer, partition).await?;
+        self.couriers.settle(&consumer.group.group, partition).await;
+        Ok(())
     }
 
     async fn remove_consumers(

@@ -244,13 +244,16 @@ pub struct Commit {
     pub retried: Vec<DeadLetter>,
     /// Dead letters that are handled now.
     pub resolved: Vec<DeadLetterId>,
+    /// Whether somebody waits to know where the emitted events lie.
+    pub wants_places: bool,
 }
 
 /// What a commit has stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Where the emitted events lie, in the order of [`Commit::emitted`]. Empty where the commit was
-    /// a repetition.
+    /// a repetition. Of an append that is stored for good, but still on its way to its feed, there are no
+    /// places; where [they are wanted](Commit::wants_places), the store waits for it first.
     pub emitted: Vec<Vec<Appended>>,
     /// How many dead letters the group has in this partition now.
     pub dead_letters: usize,

@@ -228,6 +228,8 @@ pub struct Finish {
     pub emitted: Vec<EntryEmits>,
     /// Entries that are dead letters now, of the ordinary ones of the group.
     pub parked: Vec<DeadLetter>,
+    /// Whether somebody waits to know where the emitted events lie.
+    pub wants_places: bool,
 }
 
 /// What a handler emitted for one entry.
@@ -243,7 +245,9 @@ pub struct EntryEmits {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     /// Where the emitted events lie, in the order of [`Finish::emitted`]; `None` for an entry that was
-    /// not pending for the consumer.
+    /// not pending for the consumer. Of an append that is stored for good, but still on its way to its
+    /// feed, there are no places; where [they are wanted](Finish::wants_places), the store waits for it
+    /// first.
     pub emitted: Vec<Option<Vec<Appended>>>,
     /// How many dead letters the group has in this partition now.
     pub dead_letters: usize,

@@ -29,8 +29,9 @@
 --   2 lost        nothing
 --   3 refused     see emit.lua
 --   4 partitions  see emit.lua
+--   5 full        see emit.lua
 
-local STORED, REPEATED, LOST, REFUSED, PARTITIONS = 0, 1, 2, 3, 4
+local STORED, REPEATED, LOST, REFUSED, PARTITIONS, FULL = 0, 1, 2, 3, 4, 5
 local FIRST = 16
 
 local progress, feed, dead, order, raw = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -65,8 +66,9 @@ if parked + retried + resolved > 0 then
 end
 
 local at = FIRST + parked * 3 + retried * 2 + resolved * 2
-local emits, refused, others = read_emits(at, 6, target_count, append_count)
+local emits, refused, others, full = read_emits(at, 6, target_count, append_count)
 if others then return {PARTITIONS, others[1], others[2]} end
+if full then return {FULL, full} end
 if refused then
     table.insert(refused, 1, REFUSED)
     return refused

@@ -7,12 +7,15 @@
 --         the format                         with the flag f
 --         the number of partitions           with the flag o
 --         the numbers of published events    with the flag p
---       for each append to an aggregate: its history
+--         instead of all these, with the flag x: the numbers of the outboxes, the outbox
+--       for each append to an aggregate: its history, but for those to a partition with the flag x
 --
 -- ARGV  for each partition, flags:
 --         f  first append of this client to this feed: see whether the client may write it
 --         o  the client takes it that the category has one partition: see whether it has
 --         p  publish each event that is stored
+--         x  it may lie in another slot: what is emitted to it goes to an outbox. Behind the flags then
+--            follow its feed, and a number that the outbox is at already, at least
 --       for each append: which run of a handler it is of, the partition counted from 1, the aggregate
 --         as JSON up to its version (empty: none), the number of events, and for each of them type,
 --         payload, metadata,
@@ -24,17 +27,48 @@
 --               of append.lua, or
 --                 9 failed  the server's answer
 --   partitions  the number of the partition as above, and the number that its category has
+--   full        the number of the partition as above whose outbox has no room
 --   stored      for each append the first version and the position of each event; -1 alone where its
---               run is left out
+--               run is left out; -2 and the number of its last record where it went to an outbox
 
 local UNREADABLE, FORMAT, FORBIDDEN, FAILED = 4, 5, 6, 9
 local END = '18446744073709551615-18446744073709551615'
 -- Lua cannot hand over more than some thousands of arguments at once.
 local AT_ONCE = 1000
+-- So many events has a record of an outbox at most.
+local EVENTS_PER_RECORD = 500
+-- An outbox with so many records, or of so many bytes, has no room for more.
+local MOST_RECORDS, MOST_BYTES = 10000, 16 * 1024 * 1024
+
+-- Looks whether an outbox can be written, how far it is, and whether it has room.
+local function read_outbox(target)
+    local last = redis.pcall('HGET', target.numbers, target.name)
+    local length = redis.pcall('XLEN', target.outbox)
+    if type(last) == 'table' then
+        target.reason, target.text = FAILED, last.err
+    elseif type(length) == 'table' then
+        target.reason, target.text = FAILED, length.err
+    elseif not redis.acl_check_cmd('XADD', target.outbox, '1-0', 'type', '') then
+        target.reason, target.text = FORBIDDEN, 'XADD'
+    elseif not redis.acl_check_cmd('HSET', target.numbers, target.name, '1') then
+        target.reason, target.text = FORBIDDEN, 'HSET'
+    else
+        if not last and length > 0 then
+            -- Somebody has deleted it.
+            local newest = redis.call('XREVRANGE', target.outbox, '+', '-', 'COUNT', '1')
+            last = string.match(newest[1][1], '^%d+')
+        end
+        -- Never a number that the target has met: of what this server may have lost.
+        target.number = math.max(tonumber(last or 0), target.number)
+        -- A client that may not ask for the bytes is held to the records alone.
+        local bytes = length > 0 and redis.pcall('MEMORY', 'USAGE', target.outbox, 'SAMPLES', '100')
+        target.is_full = length >= MOST_RECORDS or (type(bytes) == 'number' and bytes >= MOST_BYTES)
+    end
+end
 
 -- Reads what is emitted, and looks whether all of it can be stored, but for runs that are left out.
 -- Gives what the functions below want, or nil and what is refused, or two times nil and the number of
--- partitions that another is taken for.
+-- partitions that another is taken for, or three times nil and the partition whose outbox has no room.
 local function read_emits(at, at_key, target_count, append_count, left_out)
     local targets = {}
     for n = 1, target_count do
@@ -43,14 +77,24 @@ local function read_emits(at, at_key, target_count, append_count, left_out)
         local target = {feed = KEYS[at_key], width = 3}
         at_key = at_key + 1
         targets[n] = target
-        -- This also tells a key of another type, and a stream that takes no more.
-        local newest = redis.pcall('XRANGE', target.feed, END, '+', 'COUNT', '1')
-        if newest.err then
-            target.reason, target.text = FAILED, newest.err
-        elseif #newest > 0 then
-            target.reason, target.text = FAILED, 'the stream has an entry at the last possible id'
+        local is_elsewhere = string.find(target_flags, 'x', 1, true)
+        if is_elsewhere then
+            target.numbers, target.outbox = target.feed, KEYS[at_key]
+            at_key = at_key + 1
+            target.name, target.number = ARGV[at], tonumber(ARGV[at + 1])
+            at = at + 2
+            if string.find(target_flags, 'p', 1, true) then target.width = 4 end
+            read_outbox(target)
+        else
+            -- This also tells a key of another type, and a stream that takes no more.
+            local newest = redis.pcall('XRANGE', target.feed, END, '+', 'COUNT', '1')
+            if newest.err then
+                target.reason, target.text = FAILED, newest.err
+            elseif #newest > 0 then
+                target.reason, target.text = FAILED, 'the stream has an entry at the last possible id'
+            end
         end
-        if target_flags ~= '' then
+        if target_flags ~= '' and not is_elsewhere then
             if string.find(target_flags, 'f', 1, true) then
                 target.first = true
                 local format_key = KEYS[at_key]
@@ -87,7 +131,7 @@ local function read_emits(at, at_key, target_count, append_count, left_out)
     end
 
     local refused = {}
-    local refused_run
+    local refused_run, full
     local function refuse(run, reason, text)
         if run ~= refused_run then
             refused[#refused + 1] = run
@@ -105,9 +149,12 @@ local function read_emits(at, at_key, target_count, append_count, left_out)
         local run, target = tonumber(ARGV[at]), targets[tonumber(ARGV[at + 1])]
         local width = target.width
         local is_left_out = left_out and left_out[run]
-        if target.reason and not is_left_out then refuse(run, target.reason, target.text) end
-        if ARGV[at + 2] ~= '' then
-            width = width + 2
+        if not is_left_out then
+            if target.reason then refuse(run, target.reason, target.text) end
+            if target.is_full then full = tonumber(ARGV[at + 1]) end
+        end
+        if ARGV[at + 2] ~= '' then width = width + 2 end
+        if ARGV[at + 2] ~= '' and not target.outbox then
             local history = KEYS[at_key]
             at_key = at_key + 1
             history_of[n] = history
@@ -134,10 +181,33 @@ local function read_emits(at, at_key, target_count, append_count, left_out)
         at = at + 4 + width * ARGV[at + 3]
     end
     if refused_run then return nil, refused end
+    if full then return nil, nil, nil, full end
     return {
         targets = targets, versions = versions, elements = elements, histories = histories,
         history_of = history_of, first = first_append, count = append_count, left_out = left_out,
     }
+end
+
+-- Adds an append to the outbox of its target.
+local function record(target, head, at, count)
+    local names, width = {'type', 'payload', 'metadata'}, target.width
+    if head ~= '' then
+        names[4], names[5] = 'id', 'history'
+        width = width + 2
+    end
+    if target.width == 4 then names[#names + 1] = 'message' end
+    for from = 0, count - 1, EVENTS_PER_RECORD do
+        local fields = {}
+        if head ~= '' then fields[1], fields[2] = 'aggregate', head end
+        for n = from, math.min(from + EVENTS_PER_RECORD, count) - 1 do
+            for i = 1, width do
+                fields[#fields + 1] = names[i]
+                fields[#fields + 1] = ARGV[at + n * width + i - 1]
+            end
+        end
+        target.number = target.number + 1
+        redis.call('XADD', target.outbox, string.format('%d-0', target.number), unpack(fields))
+    end
 end
 
 -- Stores what is emitted, and adds to the reply where it lies.
@@ -153,8 +223,17 @@ local function store_emits(emits, reply, size)
         size = size + 1
         if is_left_out then
             local width = target.width
-            if history then width = width + 2 end
+            if head ~= '' then width = width + 2 end
             reply[size] = -1
+            at = at + width * count
+        elseif target.outbox then
+            local width = target.width
+            if head ~= '' then width = width + 2 end
+            target.is_used = true
+            record(target, head, at, count)
+            reply[size] = -2
+            size = size + 1
+            reply[size] = target.number
             at = at + width * count
         elseif history then
             target.is_used = true
@@ -192,6 +271,9 @@ local function store_emits(emits, reply, size)
     end
     for _, target in ipairs(targets) do
         if target.format_key and target.is_used then redis.call('SET', target.format_key, '1') end
+        if target.outbox and target.is_used then
+            redis.call('HSET', target.numbers, target.name, string.format('%d', target.number))
+        end
     end
 end
 
@@ -203,7 +285,7 @@ local function publish_emits(emits)
         local target, count = targets[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 3])
         local is_left_out = left_out and left_out[tonumber(ARGV[at])]
         local width = target.width
-        if emits.history_of[n] then width = width + 2 end
+        if ARGV[at + 2] ~= '' then width = width + 2 end
         at = at + 4
         if target.published and not is_left_out then
             -- It takes an INFO, so it is asked for once.

@@ -21,8 +21,9 @@
 --   1 no group    nothing
 --   3 refused     see emit.lua
 --   4 partitions  see emit.lua
+--   5 full        see emit.lua
 
-local STORED, NO_GROUP, REFUSED, PARTITIONS = 0, 1, 3, 4
+local STORED, NO_GROUP, REFUSED, PARTITIONS, FULL = 0, 1, 3, 4, 5
 local FIRST = 8
 
 local memory, feed, dead, order, raw = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -65,9 +66,10 @@ for n = 0, emitting - 1 do
     end
 end
 local first_parked = FIRST + done + emitting
-local emits, refused, others =
+local emits, refused, others, full =
     read_emits(first_parked + parked * 3, 6, target_count, append_count, left_out)
 if others then return {PARTITIONS, others[1], others[2]} end
+if full then return {FULL, full} end
 if refused then
     table.insert(refused, 1, REFUSED)
     return refused

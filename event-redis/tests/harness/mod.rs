@@ -9,16 +9,34 @@ use event_tests::RedisServer;
 
 pub(crate) struct Redis {
     server: RedisServer,
+    shares_slots: bool,
 }
 
 impl Redis {
     pub(crate) fn start() -> Self {
         let server = RedisServer::start().unwrap();
-        Self { server }
+        Self {
+            server,
+            shares_slots: true,
+        }
+    }
+
+    /// Each feed lies in a slot of its own, as it may in a cluster.
+    #[allow(dead_code, reason = "not all of those who use this need it")]
+    pub(crate) fn without_shared_slots() -> Self {
+        Self {
+            shares_slots: false,
+            ..Self::start()
+        }
     }
 
     fn builder(&self) -> RedisStoreBuilder {
-        RedisStore::builder(self.server.url())
+        let builder = RedisStore::builder(self.server.url());
+        if self.shares_slots {
+            builder
+        } else {
+            builder.without_shared_slots()
+        }
     }
 
     async fn fresh(&self, builder: RedisStoreBuilder) -> RedisStore {

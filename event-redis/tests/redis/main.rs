@@ -14,6 +14,7 @@ mod faults;
 mod feed;
 mod groups;
 mod history;
+mod outbox;
 mod parallel_groups;
 mod partitions;
 mod reader;

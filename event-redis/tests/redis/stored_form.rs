@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
-    Expected, FeedEntry, Groups, Metadata, NewEvent, ParallelGroup, ParallelGroups, Position,
-    RealtimePublisher, Reset, Start,
+    Expected, FeedEntry, Groups, Lease, Metadata, NewEvent, ParallelGroup, ParallelGroups,
+    Partition, Position, RealtimePublisher, Reset, Start,
 };
+use event_redis::RedisStore;
 use event_tests::RedisServer;
 
-use crate::support::{event, event_as, id, only, project, sdlc, server, store};
+use crate::support::{event, event_as, id, only, project, sdlc, server, store, until};
 
 const DOCUMENT: &str = include_str!("../../../docs/reference/stored-form.md");
 
@@ -123,10 +124,16 @@ async fn the_keys_are_those_of_the_table() {
     let server = server();
     let shop = Category::new("shop").unwrap();
     let builder = crate::support::builder(&server)
+        .without_shared_slots()
         .publish_on_commit(sdlc())
+        .publish_on_commit(shop.clone())
         .partitions(shop.clone(), 2);
     let store = builder.connect().await.unwrap();
-    for (category, event_type) in [(sdlc(), "sdlc.phase.changed"), (shop, "shop.order.placed")] {
+    let both = [
+        (sdlc(), "sdlc.phase.changed"),
+        (shop.clone(), "shop.order.placed"),
+    ];
+    for (category, event_type) in both {
         // As many as lie in both partitions.
         for n in 0..20 {
             let append = Append::to_feed(category.clone(), vec![event_as(id(n), event_type, "1")]);
@@ -158,12 +165,14 @@ async fn the_keys_are_those_of_the_table() {
         ..Commit::default()
     };
     store.commit(&lease, &commit).await.unwrap();
+    emit_both_ways(&server, &store, &lease, &shop).await;
 
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
     let named = |key: &str| {
         key.replace("<type>:<id>", "project:gothic")
             .replace("<group>", "agents")
+            .replace("<feed>", "events:shop")
             .replace("<handler>", "on_push")
             .replace("<n>", "1")
     };
@@ -194,6 +203,20 @@ async fn the_keys_are_those_of_the_table() {
         owned(progress.lines().collect()),
         owned(names("## How far a group is"))
     );
+    let outbox = "{events:sdlc}:outbox:agents:events:shop";
+    let newest = server.command(&["XRANGE", outbox, "-", "+"]).unwrap();
+    let fields: Vec<&str> = newest.lines().skip(1).collect();
+    let written: Vec<&str> = fields.iter().step_by(2).copied().collect();
+    assert_eq!(written, names("## What is emitted to another slot"));
+    let head = example(r#"{"type":"project""#).split("3}").next().unwrap();
+    assert!(section("## What is emitted to another slot").contains(&format!("`{head}`")));
+    let (before_id, behind_id) = head.split_once("gothic").unwrap();
+    assert!(fields[1].starts_with(&before_id.replace("project", "basket")));
+    assert!(fields[1].ends_with(behind_id));
+    let last = ["HGET", "{events:sdlc}:outboxes:agents", "events:shop"];
+    assert_eq!(server.command(&last).unwrap(), "2");
+    let from = ["HGET", "{events:sdlc}:delivered", "agents/events:shop"];
+    assert_eq!(server.command(&from).unwrap(), "1");
     let remembered = server
         .command(&["HKEYS", "{events:sdlc}:parallel:agents/on_push"])
         .unwrap();
@@ -211,6 +234,48 @@ async fn the_keys_are_those_of_the_table() {
     let order = ["ZRANGE", "{events:sdlc}:dead-order:agents", "0", "-1"];
     let member = server.command(&order).unwrap();
     assert_eq!(member.len(), example("00000001763").len());
+}
+
+/// Has something delivered from one category to the other and back, and something left in an outbox.
+async fn emit_both_ways(server: &RedisServer, store: &RedisStore, lease: &Lease, shop: &Category) {
+    let basket = (1..)
+        .map(|n| AggregateId::new(shop.clone(), "basket", format!("b{n}")).unwrap())
+        .find(|basket| Partition::of_aggregate(basket, 2).number() == 0)
+        .unwrap();
+    let order = || event_as(event_core::Ids::random().next(), "shop.order.placed", "1");
+    let commit = |number, append| Commit {
+        number,
+        emitted: vec![vec![append]],
+        ..Commit::default()
+    };
+    let first = Append::to(basket.clone(), Expected::Any, vec![order()]);
+    store.commit(lease, &commit(2, first)).await.unwrap();
+    let arrived = "{events:shop}:delivered";
+    until("a delivery", || {
+        server.command(&["EXISTS", arrived]).unwrap() == "1"
+    })
+    .await;
+    // The next is refused, and stays.
+    let history = format!("{{events:shop}}:history:{basket}");
+    server.command(&["SET", &history, "x"]).unwrap();
+    let second = Append::to(basket, Expected::Any, vec![order()]);
+    store.commit(lease, &commit(3, second)).await.unwrap();
+
+    let long = std::time::Duration::from_secs(60);
+    let source = shop.into();
+    let acquired = store.acquire("agents", &source, "a", long);
+    let Ok(Acquired::Yes { lease, .. }) = acquired.await else {
+        panic!("it is free");
+    };
+    let back = Append::to_feed(sdlc(), vec![event("{}")]);
+    store.commit(&lease, &commit(1, back)).await.unwrap();
+    until("a delivery", || {
+        server
+            .command(&["EXISTS", "{events:sdlc}:delivered"])
+            .unwrap()
+            == "1"
+    })
+    .await;
 }
 
 fn dead_letter(position: Position) -> DeadLetter {

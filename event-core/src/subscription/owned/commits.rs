@@ -121,6 +121,7 @@ impl Owned {
             parked: gathered.parked.clone(),
             retried: gathered.retried.clone(),
             resolved: gathered.resolved.clone(),
+            wants_places: !self.shared.waiting.is_empty(),
         };
         self.last_commit = Some(Instant::now());
         let shared = Arc::clone(&self.shared);

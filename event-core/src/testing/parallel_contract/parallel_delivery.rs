@@ -179,6 +179,7 @@ pub async fn emits_are_stored_once_though_two_have_handled_the_event<H: StoreHar
     };
     let finish = Finish {
         emitted: vec![emits],
+        wants_places: true,
         ..Finish::default()
     };
     store.finish(&b, &only(), &finish).await.unwrap();

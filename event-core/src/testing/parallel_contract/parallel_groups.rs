@@ -304,6 +304,7 @@ pub async fn a_finish_stores_everything_once<H: StoreHarness>(harness: &H) {
         done: vec![all[0]],
         emitted: vec![packs(all[1], 2), packs(all[2], 3)],
         parked: vec![letter(all[3])],
+        wants_places: true,
     };
     let finished = finish(&store, &a, &what).await;
     assert_eq!(finished.dead_letters, 1);
@@ -346,6 +347,7 @@ pub async fn a_consumer_that_comes_back_late_stores_nothing<H: StoreHarness>(har
         done: Vec::new(),
         emitted: vec![packs(all[0], first), packs(all[1], first + 1)],
         parked: vec![letter(all[2])],
+        wants_places: true,
     };
     // The other still works on them.
     let late = finish(&store, &a, &what(10)).await;
@@ -373,6 +375,7 @@ pub async fn a_refused_emit_finishes_nothing<H: StoreHarness>(harness: &H) {
         done: vec![all[2]],
         emitted: vec![packs(all[0], 1), wrong],
         parked: Vec::new(),
+        wants_places: false,
     };
     let error = store.finish(&a, &only(), &what).await.unwrap_err();
     let FinishError::Refused { refused } = error else {
@@ -467,11 +470,9 @@ pub async fn a_forgotten_group_gets_everything_anew<H: StoreHarness>(harness: &H
         let taken = take(&mut *second, 10).await;
         assert_eq!(taken, placed[..count], "{start}");
 
-        let late = Finish {
-            done: vec![placed[2]],
-            emitted: vec![packs(placed[3], 4)],
-            parked: vec![letter(placed[4])],
-        };
+        let mut late = done(&placed[2..3]);
+        late.emitted.push(packs(placed[3], 4));
+        late.parked.push(letter(placed[4]));
         let finished = finish(&frozen, &a, &late).await;
         assert_eq!((finished.emitted, finished.dead_letters), (vec![None], 0));
         assert!(packed(&store).await.is_empty(), "it emitted nothing");

@@ -49,8 +49,8 @@ async fn letters(store: &impl DeadLetters, group: &str) -> Vec<DeadLetter> {
     }
 }
 
-/// A commit stores progress, emitted events and dead letters, and says where the events lie and how
-/// many dead letters there are.
+/// A commit stores progress, emitted events and dead letters, and says where the events lie, where that
+/// is wanted, and how many dead letters there are.
 pub async fn a_commit_stores_everything<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let other = harness.other_client(&store).await;
@@ -75,6 +75,7 @@ pub async fn a_commit_stores_everything<H: StoreHarness>(harness: &H) {
             finished: 3,
             emitted: vec![vec![Append::to_feed(shop.clone(), emitted.to_vec())]],
             parked: vec![parked.clone()],
+            wants_places: true,
             ..Commit::default()
         },
     )
@@ -195,6 +196,7 @@ pub async fn a_commit_sent_again_writes_nothing<H: StoreHarness>(harness: &H) {
             to_account("a", 1),
         ]],
         parked: vec![letter(at(index), "h", None)],
+        wants_places: true,
         ..Commit::default()
     };
     let (lease, _) = acquire(&store, "g", &partition, "a", LONG).await;
@@ -252,6 +254,7 @@ pub async fn a_refused_emit_writes_nothing_and_is_named<H: StoreHarness>(harness
             vec![Append::to_feed(shop.clone(), vec![deposit()])],
         ],
         parked: vec![letter(there, "h", None)],
+        wants_places: true,
         ..Commit::default()
     };
     for _ in 0..2 {
@@ -310,6 +313,7 @@ pub async fn emits_go_to_feeds_and_aggregates<H: StoreHarness>(harness: &H) {
         &Commit {
             number: 1,
             emitted,
+            wants_places: true,
             ..Commit::default()
         },
     )
@@ -356,6 +360,7 @@ pub async fn commits_beside_appends_lose_nothing<H: StoreHarness>(harness: &H) {
         let emits = Commit {
             number,
             emitted: vec![vec![to_account("a", 2)]],
+            wants_places: true,
             ..Commit::default()
         };
         commit(&store, &lease, &emits).await;

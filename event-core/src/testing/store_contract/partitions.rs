@@ -167,6 +167,7 @@ pub async fn each_partition_is_owned_by_itself<H: StoreHarness>(harness: &H) {
                 ],
                 vec![Append::to_feed(bank(), vec![keyed(next)])],
             ],
+            wants_places: true,
             ..Commit::default()
         };
         commit(&store, &lease, &emits).await;

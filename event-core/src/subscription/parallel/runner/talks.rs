@@ -84,7 +84,11 @@ impl ParallelRunner<'_> {
     }
 
     fn finish(&mut self) {
-        let finishes = self.gathered.take(self.partitions.len());
+        let mut finishes = self.gathered.take(self.partitions.len());
+        let wants_places = !self.handler.waiting.is_empty();
+        for (_, finish) in &mut finishes {
+            finish.wants_places = wants_places;
+        }
         self.last_finish = Some(Instant::now());
         let span = debug_span!("store", handler = %self.handler.consumer.group);
         let store = self.store();
