@@ -467,11 +467,9 @@ pub async fn a_forgotten_group_gets_everything_anew<H: StoreHarness>(harness: &H
         let taken = take(&mut *second, 10).await;
         assert_eq!(taken, placed[..count], "{start}");
 
-        let late = Finish {
-            done: vec![placed[2]],
-            emitted: vec![packs(placed[3], 4)],
-            parked: vec![letter(placed[4])],
-        };
+        let mut late = done(&placed[2..3]);
+        late.emitted.push(packs(placed[3], 4));
+        late.parked.push(letter(placed[4]));
         let finished = finish(&frozen, &a, &late).await;
         assert_eq!((finished.emitted, finished.dead_letters), (vec![None], 0));
         assert!(packed(&store).await.is_empty(), "it emitted nothing");
