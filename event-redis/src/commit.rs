@@ -31,7 +31,9 @@ pub(crate) async fn commit(
 ) -> Result<Committed, CommitError> {
     loop {
         let emitted = commit.emitted.iter().map(Vec::as_slice);
+        let source = parts.keys.of(&lease.partition);
         let emissions = Emissions::new(parts, OPERATION, emitted)
+            .and_then(|emissions| emissions.check_slots(parts, &source))
             .map_err(|refused| CommitError::Refused { refused })?;
         let command = encode(parts, lease, commit, &emissions)?;
         let reply = match emissions.ask(parts, command, &COMMIT, is_stored).await {

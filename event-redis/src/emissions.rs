@@ -12,6 +12,7 @@ use redis::{Cmd, RedisWrite, Value};
 
 use crate::append::{refusal, write_flags};
 use crate::connection::{Attempts, Request};
+use crate::error::UnexpectedReply;
 use crate::keys::FeedKeys;
 use crate::scripts::{PROBE, Script};
 use crate::store::Parts;
@@ -143,6 +144,33 @@ impl<'c> Emissions<'c> {
             texts,
         });
         Ok(())
+    }
+
+    /// Which runs emit to another slot of a cluster than that of what they have handled: no script can
+    /// store the two together.
+    pub(crate) fn check_slots(
+        self,
+        parts: &Parts,
+        source: &FeedKeys,
+    ) -> Result<Self, Vec<(usize, AppendError)>> {
+        let mut refused: Vec<(usize, AppendError)> = Vec::new();
+        for emitted in &self.appends {
+            let target = self.targets[emitted.target].keys.feed();
+            let is_named = refused.last().is_some_and(|(run, _)| *run == emitted.run);
+            if is_named || parts.connections.same_slot(source.feed(), target) {
+                continue;
+            }
+            let error = UnexpectedReply::OtherSlot {
+                source_feed: source.feed().to_owned(),
+                target: target.to_owned(),
+            };
+            refused.push((emitted.run, error.refused(self.operation).into()));
+        }
+        if refused.is_empty() {
+            Ok(self)
+        } else {
+            Err(refused)
+        }
     }
 
     /// Finds the runs because of which the server refuses the whole call, as it does where the client

@@ -43,6 +43,22 @@ pub enum ConnectError {
         /// The prefix.
         prefix: String,
     },
+    /// A node of a cluster, without the feature for it.
+    #[error(
+        "{address} is a node of a cluster, for which this program was not built; enable the feature `cluster` of event-redis"
+    )]
+    WithoutCluster {
+        /// The address.
+        address: String,
+    },
+    /// Several URLs, and a server that is no node of a cluster.
+    #[error(
+        "{address} is not a node of a cluster, so that it cannot be one of several; give its URL alone, or set `cluster-enabled yes` in redis.conf"
+    )]
+    NoCluster {
+        /// The address.
+        address: String,
+    },
     /// Nothing answers.
     #[error("nothing answers at {address}; start a redis-server there, or give another URL")]
     Unreachable {
@@ -205,6 +221,11 @@ pub(crate) enum UnexpectedReply {
     /// The server's own answer to one of several writes.
     #[error("the feed `{feed}` cannot be written: {answer}")]
     Failed { feed: String, answer: String },
+    /// What one script cannot store together.
+    #[error(
+        "`{source_feed}` and `{target}` lie in different slots of the cluster, and what a handler emits is stored together with what it has handled; publish it from within the handler instead"
+    )]
+    OtherSlot { source_feed: String, target: String },
     /// A dead letter that somebody else has written or changed.
     #[error("the dead letter of `{feed}` that begins with `{beginning}` is not in the stored form")]
     DeadLetter {
@@ -236,6 +257,8 @@ pub(crate) enum Remedy {
     Wait,
     /// Make the script known, and ask again.
     LoadScript,
+    /// Another node of the cluster has the slot: ask that.
+    AskElsewhere,
     /// None: the same answer would come again.
     Nothing,
 }
@@ -253,6 +276,7 @@ pub(crate) fn remedy(error: &RedisError) -> Remedy {
             | ServerErrorKind::BusyLoading,
         ) => Remedy::Reconnect,
         ErrorKind::Server(ServerErrorKind::TryAgain) => Remedy::Wait,
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Remedy::AskElsewhere,
         ErrorKind::Server(ServerErrorKind::NoScript) => Remedy::LoadScript,
         ErrorKind::Server(ServerErrorKind::ResponseError)
             if error

@@ -47,6 +47,8 @@
 
 mod append;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commit;
 mod connection;
 mod dead_letters;

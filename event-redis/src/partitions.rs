@@ -2,7 +2,7 @@
 
 use event_core::{Category, Partition, StoreError};
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisWrite, Value};
+use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
@@ -60,6 +60,27 @@ fn parse(recorded: &Value) -> Result<u32, wire::Unreadable> {
         .ok_or("not a number of partitions")
 }
 
+/// The call that records how many partitions a category is to have, unless that is settled.
+pub(crate) fn recording(keys: &Keys, category: &Category, wanted: u32) -> Cmd {
+    let feed = keys.of(&Partition::from(category));
+    let mut command = PARTITIONS.call(3, 1, 256);
+    command.write_arg(keys.partitions(category).as_bytes());
+    command.write_arg(feed.feed().as_bytes());
+    command.write_arg(feed.format().as_bytes());
+    command.write_arg_fmt(wanted);
+    command
+}
+
+/// How many partitions a category has, as that call replies; 0 where the reply cannot be read.
+pub(crate) fn recorded(keys: &Keys, category: &Category, reply: &Value) -> u32 {
+    let count = wire::count(reply).unwrap_or_default();
+    let count = u32::try_from(count).unwrap_or_default();
+    if count > 0 {
+        keys.settle(category, count);
+    }
+    count
+}
+
 /// Records how many partitions a category is to have, unless that is settled; gives what it has.
 pub(crate) async fn record(
     connection: &mut MultiplexedConnection,
@@ -67,20 +88,11 @@ pub(crate) async fn record(
     category: &Category,
     wanted: u32,
 ) -> Result<u32, RedisError> {
-    let feed = keys.of(&Partition::from(category));
-    let mut command = PARTITIONS.call(3, 1, 256);
-    command.write_arg(keys.partitions(category).as_bytes());
-    command.write_arg(feed.feed().as_bytes());
-    command.write_arg(feed.format().as_bytes());
-    command.write_arg_fmt(wanted);
+    let command = recording(keys, category, wanted);
     for command in [PARTITIONS.load(), command] {
         match connection.send_packed_command(&command).await? {
             Value::ServerError(error) => return Err(error.into()),
-            Value::Int(count) => {
-                let count = u32::try_from(count).unwrap_or_default();
-                keys.settle(category, count);
-                return Ok(count);
-            }
+            reply @ Value::Int(_) => return Ok(recorded(keys, category, &reply)),
             _ => {}
         }
     }

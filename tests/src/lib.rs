@@ -1,6 +1,7 @@
 //! Real Redis servers for the workspace's tests and benchmarks.
 //!
 //! - [`RedisServer`] starts, kills, freezes and restarts a server of its own.
+//! - [`RedisCluster`] is a cluster of such servers.
 //! - [`redis_server`] holds what it is started with: [`Aof`](redis_server::Aof),
 //!   [`Listen`](redis_server::Listen), and what can go wrong: [`Error`](redis_server::Error).
 //!
@@ -8,7 +9,7 @@
 
 pub mod redis_server;
 
-pub use redis_server::RedisServer;
+pub use redis_server::{RedisCluster, RedisServer};
 
 /// The programs in the documents must compile.
 #[cfg(doctest)]

@@ -1,0 +1,209 @@
+//! Which node serves which slot, as far as is known.
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, Value};
+
+use super::{Means, Node, SLOTS};
+use crate::connection::Connector;
+use crate::wire::{self, Unreadable};
+
+/// What the server answers to `CLUSTER SLOTS`, as far as primaries go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Slots(Vec<Range>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    place: Place,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    host: String,
+    port: u16,
+}
+
+/// Asks a node who serves which slot.
+pub(crate) async fn ask(
+    connector: &Connector,
+    connection: &mut MultiplexedConnection,
+) -> Result<Slots, RedisError> {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let slots = match connection.send_packed_command(&command).await? {
+        Value::ServerError(error) => return Err(error.into()),
+        reply => Slots::parse(reply, connector.host()),
+    };
+    match slots {
+        Ok(slots) if slots.0.is_empty() => {
+            Err((ErrorKind::Io, "no node of the cluster serves any slot").into())
+        }
+        Ok(slots) => Ok(slots),
+        Err(what) => Err((ErrorKind::Parse, "CLUSTER SLOTS", what.to_owned()).into()),
+    }
+}
+
+impl Slots {
+    /// `asked` is the host of the node that has answered, for nodes that do not know their own.
+    fn parse(reply: Value, asked: &str) -> Result<Self, Unreadable> {
+        let mut ranges = Vec::new();
+        for range in wire::array(reply)? {
+            let range = wire::array(range)?;
+            let [first, last, primary, ..] = range.as_slice() else {
+                return Err("a range with too few parts");
+            };
+            let slot = |value| {
+                let slot = u16::try_from(wire::count(value)?).ok();
+                slot.filter(|slot| *slot < SLOTS).ok_or("no slot")
+            };
+            let Value::Array(primary) = primary else {
+                return Err("a node that is no array");
+            };
+            let [host, port, ..] = primary.as_slice() else {
+                return Err("a node with too few parts");
+            };
+            let host = match host {
+                Value::Nil => asked,
+                host => match wire::text(host)? {
+                    "" => asked,
+                    // It says of itself that nobody knows where it is.
+                    "?" => continue,
+                    host => host,
+                },
+            };
+            ranges.push(Range {
+                first: slot(first)?,
+                last: slot(last)?,
+                place: Place {
+                    host: host.to_owned(),
+                    port: u16::try_from(wire::count(port)?).map_err(|_| "no port")?,
+                },
+            });
+        }
+        Ok(Self(ranges))
+    }
+
+    /// What makes connections to each of the primaries.
+    pub(crate) fn primaries(&self, connector: &Connector) -> Result<Vec<Connector>, RedisError> {
+        let mut places: Vec<&Place> = Vec::new();
+        for Range { place, .. } in &self.0 {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        let connectors = places.into_iter();
+        connectors
+            .map(|place| connector.at(&place.host, place.port))
+            .collect()
+    }
+}
+
+/// Which node serves which slot.
+#[derive(Clone, Default)]
+pub(crate) struct Topology {
+    nodes: Vec<(Place, Arc<Node>)>,
+    /// For each slot which of the nodes.
+    owners: Vec<Option<u16>>,
+}
+
+impl Topology {
+    pub(crate) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
+        let index = *self.owners.get(usize::from(slot))?;
+        let (_, node) = self.nodes.get(usize::from(index?))?;
+        Some(node)
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter().map(|(_, node)| node)
+    }
+
+    /// The node at a place, which is connected to if it was not known.
+    pub(crate) fn node(
+        &self,
+        host: &str,
+        port: u16,
+        means: &Means,
+    ) -> Result<Arc<Node>, RedisError> {
+        let known = self.nodes.iter();
+        let mut known = known.filter(|(place, _)| place.port == port && place.host == host);
+        match known.next() {
+            Some((_, node)) => Ok(Arc::clone(node)),
+            // It leaves its host out where it does not know it.
+            None if host.is_empty() => means.node_at(means.first.host(), port),
+            None => means.node_at(host, port),
+        }
+    }
+
+    /// Whether it is what a node says.
+    pub(crate) fn says(&self, slots: &Slots) -> bool {
+        let mut places = vec![None; usize::from(SLOTS)];
+        for Range { first, last, place } in &slots.0 {
+            for owner in places
+                .iter_mut()
+                .take(usize::from(*last) + 1)
+                .skip(usize::from(*first))
+            {
+                *owner = Some(place);
+            }
+        }
+        let known = self.owners.iter().map(|index| {
+            let (place, _) = self.nodes.get(usize::from((*index)?))?;
+            Some(place)
+        });
+        self.owners.len() == places.len() && known.eq(places)
+    }
+
+    /// What a node says. The nodes that were known already keep their connections.
+    pub(crate) fn with(&self, slots: Slots, means: &Means) -> Self {
+        let mut nodes: Vec<(Place, Arc<Node>)> = Vec::new();
+        let mut owners = vec![None; usize::from(SLOTS)];
+        for Range { first, last, place } in slots.0 {
+            let known = nodes.iter().position(|(other, _)| *other == place);
+            let index = match known {
+                Some(index) => index,
+                None => {
+                    let node = match self.node(&place.host, place.port, means) {
+                        Ok(node) => node,
+                        Err(error) => {
+                            tracing::warn!(host = place.host, port = place.port, %error, "a node of the cluster cannot be used");
+                            continue;
+                        }
+                    };
+                    nodes.push((place, node));
+                    nodes.len() - 1
+                }
+            };
+            let index = u16::try_from(index).ok();
+            for owner in owners
+                .iter_mut()
+                .take(usize::from(last) + 1)
+                .skip(usize::from(first))
+            {
+                *owner = index;
+            }
+        }
+        Self { nodes, owners }
+    }
+
+    /// The same, but for the owner of one slot.
+    pub(crate) fn with_owner(&self, slot: u16, host: &str, port: u16, node: Arc<Node>) -> Self {
+        let mut topology = self.clone();
+        let known = topology.nodes.iter();
+        let known = known
+            .map(|(_, node)| node)
+            .position(|one| Arc::ptr_eq(one, &node));
+        let index = known.unwrap_or_else(|| {
+            let host = host.to_owned();
+            topology.nodes.push((Place { host, port }, node));
+            topology.nodes.len() - 1
+        });
+        if let Some(owner) = topology.owners.get_mut(usize::from(slot)) {
+            *owner = u16::try_from(index).ok();
+        }
+        topology
+    }
+}

@@ -1,0 +1,14 @@
+//! The Redis store on a cluster.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod connect;
+mod contract;
+mod failover;
+mod resharding;
+mod routing;
+mod support;
