@@ -9,6 +9,7 @@
 mod connect;
 mod contract;
 mod failover;
+mod load;
 mod resharding;
 mod routing;
 mod support;

@@ -205,6 +205,22 @@ impl RedisCluster {
         })
     }
 
+    /// Waits until a node serves a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCluster`] if that does not happen within the deadline.
+    pub fn wait_for_owner(&self, key: &str, number: usize) -> Result<(), Error> {
+        let owner = &self.nodes[number];
+        wait_until(owner.deadline, || owner.command(&["EXISTS", key]).is_ok()).map_err(|waited| {
+            Error::NoCluster {
+                what: "serves the key",
+                waited,
+                log: owner.end_of_log(),
+            }
+        })
+    }
+
     /// Moves the slot of a key with everything in it to another node, as `redis-cli --cluster reshard`
     /// does. `meanwhile` is called when the slot is moving and nothing has moved yet, and after each
     /// few keys.
