@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    Append, AppendError, Category, Clock, EventStore, FeedEntry, HandlerDefinition, Ids, Metadata,
-    NewEvent, Partition,
+    Append, AppendError, Category, EventStore, FeedEntry, HandlerDefinition, Partition,
 };
 use event_redis::RedisStore;
+use event_tests::RedisCluster;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::soon;
+use crate::support::{keyed, soon};
 
 /// Events that are appended for each customer.
 const EACH: u64 = 125;
@@ -64,6 +64,11 @@ impl Seen {
 
     /// How many different events it has been called with.
     fn count(&self) -> usize {
+        self.count_but(&[])
+    }
+
+    /// As many, but for those of some customers.
+    fn count_but(&self, left_out: &[String]) -> usize {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let different = |numbers: &Vec<u64>| {
             let mut numbers = numbers.clone();
@@ -71,7 +76,9 @@ impl Seen {
             numbers.dedup();
             numbers.len()
         };
-        seen.values().map(different).sum()
+        let counted = seen.iter();
+        let counted = counted.filter(|(customer, _)| !left_out.contains(*customer));
+        counted.map(|(_, numbers)| different(numbers)).sum()
     }
 }
 
@@ -106,8 +113,8 @@ impl Load {
             service.run_until(stopped.cancelled()).await.unwrap();
         });
         let mut appending = JoinSet::new();
-        for customer in 0..CUSTOMERS {
-            appending.spawn(append_all(store.clone(), format!("customer {customer}")));
+        for customer in customers() {
+            appending.spawn(append_all(store.clone(), customer));
         }
         Self {
             store: store.clone(),
@@ -131,6 +138,18 @@ impl Load {
 
     pub(crate) fn count(&self) -> usize {
         self.seen.count()
+    }
+
+    /// Waits until everything is handled but what is of some customers.
+    pub(crate) async fn handled_but(&self, left_out: &[String]) {
+        let count = COUNT - left_out.len() * EACH as usize;
+        soon("all else is handled", async {
+            let mut often = tokio::time::interval(Duration::from_millis(5));
+            while self.seen.count_but(left_out) < count {
+                often.tick().await;
+            }
+        })
+        .await;
     }
 
     /// Whether something is still to be appended.
@@ -175,6 +194,21 @@ impl Load {
     }
 }
 
+fn customers() -> impl Iterator<Item = String> {
+    (0..CUSTOMERS).map(|number| format!("customer {number}"))
+}
+
+/// The customers whose orders lie on a node.
+pub(crate) fn stuck_customers(servers: &RedisCluster, node: usize) -> Vec<String> {
+    let lies_there = |customer: &String| {
+        let event = keyed("orders.placed", customer, "{}");
+        let append = Append::to_feed(orders(), vec![event]);
+        let partition = append.partition(PARTITIONS).unwrap();
+        servers.owner_of(&feed(&partition)).unwrap() == node
+    };
+    customers().filter(lies_there).collect()
+}
+
 /// Appends all events of a customer, each until it is acknowledged.
 async fn append_all(store: RedisStore, customer: String) {
     for number in 0..EACH {
@@ -182,10 +216,8 @@ async fn append_all(store: RedisStore, customer: String) {
             customer: customer.clone(),
             number,
         };
-        let mut metadata = Metadata::new(Ids::random().next(), Clock::system().now());
-        metadata.key = Some(customer.clone());
         let payload = serde_json::to_string(&placed).unwrap();
-        let event = NewEvent::from_parts("orders.placed", payload, metadata).unwrap();
+        let event = keyed("orders.placed", &customer, &payload);
         let append = Append::to_feed(orders(), vec![event]);
         loop {
             match store.append(&append).await {

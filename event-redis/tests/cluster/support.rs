@@ -99,10 +99,10 @@ pub(crate) fn event(payload: &str) -> NewEvent {
 }
 
 /// An event that must stay in order with those of the same key.
-pub(crate) fn keyed(key: &str, payload: &str) -> NewEvent {
+pub(crate) fn keyed(event_type: &str, key: &str, payload: &str) -> NewEvent {
     let mut metadata = Metadata::new(Ids::random().next(), Clock::system().now());
     metadata.key = Some(key.to_owned());
-    NewEvent::from_parts("shop.order.paid", payload, metadata).unwrap()
+    NewEvent::from_parts(event_type, payload, metadata).unwrap()
 }
 
 pub(crate) fn order(id: &str) -> AggregateId {
@@ -119,6 +119,16 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("never: {what}"),
     }
+}
+
+/// Looks at a condition until it holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    soon(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// All payloads of a partition, in order.
