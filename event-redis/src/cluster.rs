@@ -71,11 +71,13 @@ fn slot_of(command: &Cmd) -> Option<u16> {
     let key = match words.next()? {
         b"EVALSHA" => words.nth(2),
         b"XINFO" => words.nth(1),
-        b"XREAD" | b"XREADGROUP" => {
+        b"XREADGROUP" => {
+            // Behind the names of the group and of the consumer.
+            words.nth(2)?;
             words.find(|word| *word == b"STREAMS")?;
             words.next()
         }
-        b"PUBLISH" | b"TIME" | b"WAIT" | b"PING" => None,
+        b"PUBLISH" | b"TIME" | b"WAIT" => None,
         _ => words.next(),
     };
     key.map(slot)
@@ -239,8 +241,22 @@ impl Cluster {
     /// The node that an error names.
     fn redirected(&self, error: &RedisError) -> Option<Arc<Node>> {
         let (_, host, port) = redirection(error)?;
-        let topology = Arc::clone(&self.shared.topology.borrow());
-        topology.node(host, port, &self.shared.means).ok()
+        let shared = &self.shared;
+        let mut named = None;
+        shared.topology.send_if_modified(|topology| {
+            named = topology.known(host, port).cloned();
+            if named.is_some() {
+                return false;
+            }
+            // One that has no slots yet. It is kept, so that it is not connected to each time.
+            named = topology.node(host, port, &shared.means).ok();
+            if let Some(node) = &named {
+                let node = Arc::clone(node);
+                *topology = Arc::new(topology.with_node(host, port, node));
+            }
+            named.is_some()
+        });
+        named
     }
 
     /// Has it looked who serves what.
@@ -532,4 +548,54 @@ async fn newest(shared: &Shared) -> Option<Slots> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12_182);
+        // What stands in the first braces counts, unless that is nothing.
+        assert_eq!(slot(b"{events:shop}:history:a}b"), slot(b"events:shop"));
+        assert_eq!(slot(b"a{b}{c}"), slot(b"b"));
+        assert_ne!(slot(b"a{}b"), slot(b""));
+        assert_ne!(slot(b"a{}{b}"), slot(b"b"));
+        assert_eq!(slot(b"a{b"), CHECKSUM.checksum(b"a{b") % SLOTS);
+        assert_eq!(slot(b"{{b}}"), slot(b"{b"));
+    }
+
+    #[test]
+    fn a_command_is_for_the_slot_of_its_first_key() {
+        let of = |words: &[&str]| {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            slot_of(&command)
+        };
+        let key = Some(slot(b"k"));
+        assert_eq!(of(&["EVALSHA", "hash", "2", "k", "l", "m"]), key);
+        assert_eq!(of(&["EVALSHA", "hash", "0"]), None);
+        assert_eq!(of(&["XINFO", "STREAM", "k"]), key);
+        assert_eq!(of(&["XRANGE", "k", "-", "+"]), key);
+        let taking = [
+            "XREADGROUP",
+            "GROUP",
+            "STREAMS",
+            "STREAMS",
+            "COUNT",
+            "1",
+            "STREAMS",
+            "k",
+            ">",
+        ];
+        assert_eq!(of(&taking), key);
+        assert_eq!(of(&["PUBLISH", "k", "message"]), None);
+        assert_eq!(of(&["TIME"]), None);
+
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TIME").cmd("XLEN").arg("k");
+        assert_eq!(Request::Pipeline(&pipeline).slot(), key);
+    }
 }

@@ -192,11 +192,17 @@ impl Reader {
     }
 
     fn take_in(&mut self, index: usize, news: Result<News, StoreError>) -> Result<(), StoreError> {
+        let is_one_of_several = self.sides.len() > 1;
         let side = &mut self.sides[index];
         let news = match news {
             Ok(news) => news,
             Err(error) => {
                 side.asked = None;
+                // One node that does not answer must not stop what is read from the others.
+                if is_one_of_several && matches!(error, StoreError::Unavailable { .. }) {
+                    tracing::error!(%error, "a part of the feeds cannot be read; trying again");
+                    return Ok(());
+                }
                 return Err(error);
             }
         };

@@ -121,6 +121,13 @@ impl Topology {
         self.nodes.iter().map(|(_, node)| node)
     }
 
+    /// The node at a place, if it is known.
+    pub(crate) fn known(&self, host: &str, port: u16) -> Option<&Arc<Node>> {
+        let mut known = self.nodes.iter();
+        let known = known.find(|(place, _)| place.port == port && place.host == host);
+        known.map(|(_, node)| node)
+    }
+
     /// The node at a place, which is connected to if it was not known.
     pub(crate) fn node(
         &self,
@@ -128,11 +135,9 @@ impl Topology {
         port: u16,
         means: &Means,
     ) -> Result<Arc<Node>, RedisError> {
-        let known = self.nodes.iter();
-        let mut known = known.filter(|(place, _)| place.port == port && place.host == host);
-        match known.next() {
-            Some((_, node)) => Ok(Arc::clone(node)),
-            // It leaves its host out where it does not know it.
+        match self.known(host, port) {
+            Some(node) => Ok(Arc::clone(node)),
+            // A node leaves its host out where it does not know it.
             None if host.is_empty() => means.node_at(means.first.host(), port),
             None => means.node_at(host, port),
         }
@@ -189,21 +194,111 @@ impl Topology {
         Self { nodes, owners }
     }
 
+    /// The same, and a node that has no slots.
+    pub(crate) fn with_node(&self, host: &str, port: u16, node: Arc<Node>) -> Self {
+        let mut topology = self.clone();
+        let host = host.to_owned();
+        topology.nodes.push((Place { host, port }, node));
+        topology
+    }
+
     /// The same, but for the owner of one slot.
     pub(crate) fn with_owner(&self, slot: u16, host: &str, port: u16, node: Arc<Node>) -> Self {
-        let mut topology = self.clone();
-        let known = topology.nodes.iter();
-        let known = known
-            .map(|(_, node)| node)
-            .position(|one| Arc::ptr_eq(one, &node));
-        let index = known.unwrap_or_else(|| {
-            let host = host.to_owned();
-            topology.nodes.push((Place { host, port }, node));
-            topology.nodes.len() - 1
-        });
+        let is_node = |(_, one): &(Place, Arc<Node>)| Arc::ptr_eq(one, &node);
+        let (mut topology, index) = match self.nodes.iter().position(is_node) {
+            Some(index) => (self.clone(), index),
+            None => (self.with_node(host, port, node), self.nodes.len()),
+        };
         if let Some(owner) = topology.owners.get_mut(usize::from(slot)) {
             *owner = u16::try_from(index).ok();
         }
         topology
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
+        let node = |host, port| Value::Array(vec![host, Value::Int(port)]);
+        let replica = node(text("replica"), 1);
+        Value::Array(vec![
+            Value::Int(first),
+            Value::Int(last),
+            node(host, port),
+            replica,
+        ])
+    }
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn slots(ranges: Vec<Value>) -> Slots {
+        Slots::parse(Value::Array(ranges), "asked").unwrap()
+    }
+
+    fn means() -> Means {
+        Means {
+            first: Connector::new("redis://seed:7", None).unwrap(),
+            others: Vec::new(),
+            connections: 1,
+            confirming: 0,
+            patience: Duration::from_secs(1),
+        }
+    }
+
+    fn address(topology: &Topology, slot: u16) -> Option<String> {
+        let node = topology.owner(slot)?;
+        Some(node.links.connector().address().to_string())
+    }
+
+    #[test]
+    fn a_node_that_does_not_know_its_host_is_where_it_was_asked() {
+        let slots = slots(vec![
+            range(0, 1, Value::Nil, 5),
+            range(2, 3, text(""), 6),
+            range(4, 5, text("?"), 7),
+            range(6, 16_383, text("b"), 8),
+        ]);
+        let places = slots
+            .0
+            .iter()
+            .map(|range| (range.place.host.as_str(), range.place.port));
+        assert!(places.eq([("asked", 5), ("asked", 6), ("b", 8)]));
+        assert!(Slots::parse(Value::Array(vec![range(0, 16_384, text("a"), 1)]), "").is_err());
+    }
+
+    #[tokio::test]
+    async fn nodes_that_stay_keep_their_connections() {
+        let means = means();
+        let before = vec![range(0, 99, text("a"), 1), range(100, 16_383, text("b"), 1)];
+        let topology = Topology::default().with(slots(before), &means);
+        let at = |topology: &Topology, slot| address(topology, slot).unwrap_or_default();
+        assert_eq!(at(&topology, 99), "redis://a:1");
+        assert_eq!(at(&topology, 100), "redis://b:1");
+
+        let after = || {
+            slots(vec![
+                range(0, 9, text("c"), 1),
+                range(10, 199, text("b"), 1),
+            ])
+        };
+        assert!(!topology.says(&after()));
+        let later = topology.with(after(), &means);
+        assert!(later.says(&after()));
+        assert_eq!(at(&later, 0), "redis://c:1");
+        let (old, new) = (topology.owner(100).unwrap(), later.owner(10).unwrap());
+        assert!(Arc::ptr_eq(old, new));
+        assert_eq!(address(&later, 200), None);
+
+        let node = later.node("d", 1, &means).unwrap();
+        let moved = later.with_owner(200, "d", 1, node);
+        assert_eq!(at(&moved, 200), "redis://d:1");
+        assert_eq!(at(&moved, 10), "redis://b:1");
+        assert!(moved.known("d", 1).is_some());
     }
 }

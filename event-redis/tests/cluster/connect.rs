@@ -4,7 +4,7 @@ use event_core::{EventStore, Partition};
 use event_redis::{ConnectError, Durability, RedisStore};
 use event_tests::RedisServer;
 
-use crate::support::{Cluster, payloads, shop, to_order};
+use crate::support::{Cluster, payloads, shop, to_order, until};
 
 #[tokio::test]
 async fn any_node_is_enough() {
@@ -52,4 +52,16 @@ async fn every_primary_must_keep_the_promise() {
     let port = last.tcp_address().unwrap().port().to_string();
     assert!(matches!(error, ConnectError::TooWeak { .. }), "{error}");
     assert!(error.to_string().contains(&port), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_store_leaves_no_connection() {
+    let cluster = Cluster::take();
+    let store = cluster.builder().connections(3).connect().await.unwrap();
+    for id in 0..100 {
+        store.append(&to_order(&id.to_string(), "1")).await.unwrap();
+    }
+    until("each node has its three", || cluster.clients() >= 9).await;
+    drop(store);
+    until("none is left", || cluster.clients() == 0).await;
 }

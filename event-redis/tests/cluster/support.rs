@@ -38,6 +38,15 @@ impl Cluster {
         RedisStore::builder(self.servers().url())
     }
 
+    /// How many connections there are to its nodes, of those that do not belong to the nodes.
+    pub(crate) fn clients(&self) -> usize {
+        let nodes = self.servers().nodes().iter();
+        let clients =
+            nodes.map(|node| node.command(&["CLIENT", "LIST", "TYPE", "normal"]).unwrap());
+        // One is that which asks.
+        clients.map(|clients| clients.lines().count() - 1).sum()
+    }
+
     async fn fresh(&self, builder: RedisStoreBuilder) -> RedisStore {
         self.servers().on_primaries(&["FLUSHALL"]).unwrap();
         builder.connect().await.unwrap()

@@ -77,6 +77,15 @@ impl RedisCluster {
         Ok(cluster)
     }
 
+    /// Three primaries, and a node that has no slots yet, whose number is 3.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn with_empty_node() -> Result<Self, Error> {
+        Self::of(PRIMARIES + 1)
+    }
+
     fn of(count: usize) -> Result<Self, Error> {
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
