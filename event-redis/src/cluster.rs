@@ -8,7 +8,10 @@
 //! and a task that is never waited for learns who serves what:
 //!
 //! - `MOVED` tells the new owner of one slot, and is believed at once
-//! - whatever else goes wrong has the task ask all nodes, of which the first answer counts
+//! - whatever else goes wrong, and a reply that takes its time, has the task ask all nodes, of which
+//!   the first counts that knows of the newest epoch
+//! - whoever waits for a node that has been replaced leaves it at once: it may come back, and believe
+//!   for a moment that it is what it was
 //! - `ASK` sends one request, and only that one, to the node that a slot is moving to
 
 mod topology;
@@ -43,6 +46,9 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a node may take to say who serves which slot.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it is asked where nothing is in doubt: readers wait for long, and notice nothing.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often somebody who waits for a node has it looked whether another has taken its place.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -350,9 +356,14 @@ impl Cluster {
             let Some(mut live) = self.connected(slot, &node, link, &mut attempts).await? else {
                 continue;
             };
-            let sent = match is_asking {
-                true => request.send_asking(&mut live.connection).await,
-                false => request.send(&mut live.connection).await,
+            let sent = if is_asking {
+                request.send_asking(&mut live.connection).await
+            } else {
+                tokio::select! {
+                    biased;
+                    sent = request.send(&mut live.connection) => sent,
+                    () = self.replaced(slot, &node) => continue,
+                }
             };
             let error = match sent {
                 Ok(value) => return Ok(value),
@@ -384,6 +395,24 @@ impl Cluster {
                     attempts.again(error).await?;
                 }
             }
+        }
+    }
+
+    /// Waits, for a request that takes its time, until another node serves the slot.
+    async fn replaced(&self, slot: Option<u16>, node: &Arc<Node>) {
+        let Some(slot) = slot else {
+            return std::future::pending().await;
+        };
+        sleep(LOOK_AGAIN).await;
+        let doubting = async {
+            loop {
+                self.doubt();
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = self.left(slot, &node.links) => {}
+            () = doubting => {}
         }
     }
 
@@ -494,12 +523,13 @@ impl fmt::Debug for Cluster {
 /// Asks who serves what whenever that is in doubt.
 async fn refresh(shared: Arc<Shared>) {
     loop {
-        shared.doubted.notified().await;
+        // Without a doubt it is time.
+        let _ = timeout(REFRESH_INTERVAL, shared.doubted.notified()).await;
         match newest(&shared).await {
             Some(slots) => shared.topology.send_if_modified(|topology| {
                 let is_news = !topology.says(&slots);
                 if is_news {
-                    tracing::info!("the slots of the cluster have other owners");
+                    tracing::info!("the cluster has changed");
                     *topology = Arc::new(topology.with(slots, &shared.means));
                 }
                 is_news
@@ -513,25 +543,23 @@ async fn refresh(shared: Arc<Shared>) {
     }
 }
 
-/// What the first says that answers: of the nodes to which there is a connection, else of all.
+/// What the first says that knows of the newest epoch: of the nodes to which there is a connection, else
+/// of all.
 async fn newest(shared: &Shared) -> Option<Slots> {
     let topology = Arc::clone(&shared.topology.borrow());
-    let mut answers: FuturesUnordered<_> = topology
+    let answers = topology
         .nodes()
         .filter_map(|node| Some((node.links.connector(), node.links.first().live()?)))
         .map(|(connector, mut live)| async move {
             let asking = topology::ask(connector, &mut live.connection);
             timeout(REFRESH_TIMEOUT, asking).await.ok()?.ok()
-        })
-        .collect();
-    while let Some(answer) = answers.next().await {
-        if answer.is_some() {
-            return answer;
-        }
+        });
+    if let Some(slots) = first_of(topology.epoch(), answers.collect()).await {
+        return Some(slots);
     }
     // Names may stand for other servers by now.
     let connectors = topology.nodes().map(|node| node.links.connector());
-    let mut answers: FuturesUnordered<_> = connectors
+    let answers = connectors
         .chain([&shared.means.first])
         .chain(&shared.means.others)
         .map(|connector| async move {
@@ -540,14 +568,31 @@ async fn newest(shared: &Shared) -> Option<Slots> {
                 topology::ask(connector, &mut connection).await
             };
             timeout(REFRESH_TIMEOUT, asking).await.ok()?.ok()
-        })
-        .collect();
+        });
+    first_of(topology.epoch(), answers.collect()).await
+}
+
+/// The first answer of an epoch, or a newer one; where there is none, the newest there is: the cluster
+/// may have been made anew.
+async fn first_of(
+    epoch: u64,
+    mut answers: FuturesUnordered<impl Future<Output = Option<Slots>>>,
+) -> Option<Slots> {
+    let mut older: Option<Slots> = None;
     while let Some(answer) = answers.next().await {
-        if answer.is_some() {
-            return answer;
+        match answer {
+            Some(slots) if slots.epoch() >= epoch => return Some(slots),
+            Some(slots)
+                if older
+                    .as_ref()
+                    .is_none_or(|older| older.epoch() < slots.epoch()) =>
+            {
+                older = Some(slots);
+            }
+            _ => {}
         }
     }
-    None
+    older
 }
 
 #[cfg(test)]

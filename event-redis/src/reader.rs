@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use event_core::{FeedEntry, GroupBatch, Partition, Position, StoreError, Wanted, metrics};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisWrite, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -454,6 +454,8 @@ pub(crate) struct Live {
     pub(crate) links: Arc<Links>,
     /// Whether the server does not own the slot yet, and has to be told that it is meant.
     is_asking: bool,
+    connections: Arc<Connections>,
+    slot: Option<u16>,
 }
 
 impl Source {
@@ -545,7 +547,7 @@ impl Source {
             }
         };
         let reply = {
-            let (links, id, is_asking) = (Arc::clone(&live.links), live.id, live.is_asking);
+            let (links, id) = (Arc::clone(&live.links), live.id);
             let reading = live.ask(&command);
             tokio::pin!(reading);
             let interruption = async {
@@ -556,8 +558,6 @@ impl Source {
                 biased;
                 reply = &mut reading => Some(reply?),
                 () = interruption => None,
-                // Where it has failed over, the old server may never answer.
-                () = self.connections.left(self.slot, &links), if !is_asking => None,
             }
         };
         match reply {
@@ -567,7 +567,7 @@ impl Source {
                 // It is still blocked. With a new one nobody waits for it.
                 tracing::debug!(
                     operation = self.operation,
-                    "cannot unblock, or the slot has moved; connecting again"
+                    "cannot unblock; connecting again"
                 );
                 self.live = None;
                 Ok(Value::Nil)
@@ -629,7 +629,7 @@ impl Source {
 impl Live {
     /// Connects to the server that serves a slot, or the one that it is moving to.
     pub(crate) async fn connect(
-        connections: &Connections,
+        connections: &Arc<Connections>,
         slot: Option<u16>,
         moving_to: Option<Arc<Links>>,
     ) -> Result<Self, RedisError> {
@@ -638,32 +638,51 @@ impl Live {
             Some(links) => links,
             None => connections.serving(slot)?,
         };
-        let mut connection = links.connector().connect(BLOCK + GRACE).await?;
-        let mut command = redis::cmd("CLIENT");
-        command.arg("ID");
-        let id = match connection.send_packed_command(&command).await? {
-            Value::Int(id) => Some(id),
-            // Where the user may not ask, a blocked connection is given up instead.
-            _ => None,
+        let connecting = async {
+            let mut connection = links.connector().connect(BLOCK + GRACE).await?;
+            let mut command = redis::cmd("CLIENT");
+            command.arg("ID");
+            let id = match connection.send_packed_command(&command).await? {
+                Value::Int(id) => Some(id),
+                // Where the user may not ask, a blocked connection is given up instead.
+                _ => None,
+            };
+            Ok::<_, RedisError>((connection, id))
+        };
+        let (connection, id) = tokio::select! {
+            biased;
+            connected = connecting => connected?,
+            () = connections.left(slot, &links), if !is_asking => return Err(left()),
         };
         Ok(Self {
             connection,
             id,
             links,
             is_asking,
+            connections: Arc::clone(connections),
+            slot,
         })
     }
 
     /// Asks for something that takes its time.
     pub(crate) async fn ask(&mut self, command: &Cmd) -> Result<Value, RedisError> {
-        if !self.is_asking {
-            return self.connection.send_packed_command(command).await;
+        if self.is_asking {
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.cmd("ASKING").add_command(command.clone());
+            let replies = self.connection.send_packed_commands(&pipeline, 0, 2);
+            return Ok(replies.await?.pop().unwrap_or(Value::Nil));
         }
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("ASKING").add_command(command.clone());
-        let replies = self.connection.send_packed_commands(&pipeline, 0, 2);
-        Ok(replies.await?.pop().unwrap_or(Value::Nil))
+        tokio::select! {
+            biased;
+            reply = self.connection.send_packed_command(command) => reply,
+            () = self.connections.left(self.slot, &self.links) => Err(left()),
+        }
     }
+}
+
+/// Where a server has been replaced, it may never answer.
+fn left() -> RedisError {
+    (ErrorKind::Io, "the slot is served by another node now").into()
 }
 
 /// Waits until another plan has come.

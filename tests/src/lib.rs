@@ -18,6 +18,8 @@ mod documents {
     struct MakeAHandlerIdempotent;
     #[doc = include_str!("../../docs/how-to/choose-partitions.md")]
     struct ChoosePartitions;
+    #[doc = include_str!("../../docs/how-to/run-on-a-cluster.md")]
+    struct RunOnACluster;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

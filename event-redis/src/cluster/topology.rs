@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, Value};
+use redis::{ErrorKind, Pipeline, RedisError, Value};
 
 use super::{Means, Node, SLOTS};
 use crate::connection::Connector;
@@ -11,7 +11,11 @@ use crate::wire::{self, Unreadable};
 
 /// What the server answers to `CLUSTER SLOTS`, as far as primaries go.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Slots(Vec<Range>);
+pub(crate) struct Slots {
+    ranges: Vec<Range>,
+    /// Grows with each failover: a node that has missed one knows of an older one.
+    epoch: u64,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Range {
@@ -32,14 +36,20 @@ pub(crate) async fn ask(
     connector: &Connector,
     connection: &mut MultiplexedConnection,
 ) -> Result<Slots, RedisError> {
-    let mut command = redis::cmd("CLUSTER");
-    command.arg("SLOTS");
-    let slots = match connection.send_packed_command(&command).await? {
-        Value::ServerError(error) => return Err(error.into()),
-        reply => Slots::parse(reply, connector.host()),
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.cmd("CLUSTER").arg("SLOTS");
+    pipeline.cmd("CLUSTER").arg("INFO");
+    let replies = connection.send_packed_commands(&pipeline, 0, 2).await?;
+    let mut replies = replies.into_iter();
+    let slots = match (replies.next(), replies.next()) {
+        (Some(Value::ServerError(error)), _) | (_, Some(Value::ServerError(error))) => {
+            return Err(error.into());
+        }
+        (Some(slots), Some(info)) => Slots::parse(slots, &info, connector.host()),
+        _ => Err("too few replies"),
     };
     match slots {
-        Ok(slots) if slots.0.is_empty() => {
+        Ok(slots) if slots.ranges.is_empty() => {
             Err((ErrorKind::Io, "no node of the cluster serves any slot").into())
         }
         Ok(slots) => Ok(slots),
@@ -49,7 +59,12 @@ pub(crate) async fn ask(
 
 impl Slots {
     /// `asked` is the host of the node that has answered, for nodes that do not know their own.
-    fn parse(reply: Value, asked: &str) -> Result<Self, Unreadable> {
+    fn parse(reply: Value, info: &Value, asked: &str) -> Result<Self, Unreadable> {
+        let epoch = wire::text(info)?
+            .lines()
+            .find_map(|line| line.strip_prefix("cluster_current_epoch:"))
+            .and_then(|epoch| epoch.trim().parse().ok())
+            .ok_or("no cluster_current_epoch")?;
         let mut ranges = Vec::new();
         for range in wire::array(reply)? {
             let range = wire::array(range)?;
@@ -84,13 +99,17 @@ impl Slots {
                 },
             });
         }
-        Ok(Self(ranges))
+        Ok(Self { ranges, epoch })
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// What makes connections to each of the primaries.
     pub(crate) fn primaries(&self, connector: &Connector) -> Result<Vec<Connector>, RedisError> {
         let mut places: Vec<&Place> = Vec::new();
-        for Range { place, .. } in &self.0 {
+        for Range { place, .. } in &self.ranges {
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -108,6 +127,8 @@ pub(crate) struct Topology {
     nodes: Vec<(Place, Arc<Node>)>,
     /// For each slot which of the nodes.
     owners: Vec<Option<u16>>,
+    /// The newest epoch that a node has told of.
+    epoch: u64,
 }
 
 impl Topology {
@@ -115,6 +136,10 @@ impl Topology {
         let index = *self.owners.get(usize::from(slot))?;
         let (_, node) = self.nodes.get(usize::from(index?))?;
         Some(node)
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -146,7 +171,7 @@ impl Topology {
     /// Whether it is what a node says.
     pub(crate) fn says(&self, slots: &Slots) -> bool {
         let mut places = vec![None; usize::from(SLOTS)];
-        for Range { first, last, place } in &slots.0 {
+        for Range { first, last, place } in &slots.ranges {
             for owner in places
                 .iter_mut()
                 .take(usize::from(*last) + 1)
@@ -159,14 +184,14 @@ impl Topology {
             let (place, _) = self.nodes.get(usize::from((*index)?))?;
             Some(place)
         });
-        self.owners.len() == places.len() && known.eq(places)
+        self.epoch == slots.epoch && self.owners.len() == places.len() && known.eq(places)
     }
 
     /// What a node says. The nodes that were known already keep their connections.
     pub(crate) fn with(&self, slots: Slots, means: &Means) -> Self {
         let mut nodes: Vec<(Place, Arc<Node>)> = Vec::new();
         let mut owners = vec![None; usize::from(SLOTS)];
-        for Range { first, last, place } in slots.0 {
+        for Range { first, last, place } in slots.ranges {
             let known = nodes.iter().position(|(other, _)| *other == place);
             let index = match known {
                 Some(index) => index,
@@ -191,7 +216,11 @@ impl Topology {
                 *owner = index;
             }
         }
-        Self { nodes, owners }
+        Self {
+            nodes,
+            owners,
+            epoch: slots.epoch,
+        }
     }
 
     /// The same, and a node that has no slots.
@@ -237,8 +266,12 @@ mod tests {
         Value::BulkString(text.into())
     }
 
+    fn info() -> Value {
+        text("cluster_state:ok\r\ncluster_current_epoch:6\r\ncluster_my_epoch:2\r\n")
+    }
+
     fn slots(ranges: Vec<Value>) -> Slots {
-        Slots::parse(Value::Array(ranges), "asked").unwrap()
+        Slots::parse(Value::Array(ranges), &info(), "asked").unwrap()
     }
 
     fn means() -> Means {
@@ -265,11 +298,18 @@ mod tests {
             range(6, 16_383, text("b"), 8),
         ]);
         let places = slots
-            .0
+            .ranges
             .iter()
             .map(|range| (range.place.host.as_str(), range.place.port));
         assert!(places.eq([("asked", 5), ("asked", 6), ("b", 8)]));
-        assert!(Slots::parse(Value::Array(vec![range(0, 16_384, text("a"), 1)]), "").is_err());
+        assert!(
+            Slots::parse(
+                Value::Array(vec![range(0, 16_384, text("a"), 1)]),
+                &info(),
+                ""
+            )
+            .is_err()
+        );
     }
 
     #[tokio::test]

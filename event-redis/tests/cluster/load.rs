@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    Append, AppendError, Category, EventStore, FeedEntry, HandlerDefinition, Partition,
+    Append, AppendError, Category, Delivery, EventStore, FeedEntry, HandlerDefinition, Partition,
 };
 use event_redis::RedisStore;
 use event_tests::RedisCluster;
@@ -86,6 +86,8 @@ impl Seen {
 pub(crate) struct Load {
     store: RedisStore,
     seen: Seen,
+    /// By a handler that takes them in any order.
+    seen_in_parallel: Seen,
     appending: JoinSet<()>,
     running: tokio::task::JoinHandle<()>,
     stopping: CancellationToken,
@@ -94,17 +96,20 @@ pub(crate) struct Load {
 impl Load {
     /// Begins; the store must have so many partitions.
     pub(crate) fn start(store: &RedisStore) -> Self {
-        let seen = Seen::default();
-        let noting = seen.clone();
-        let handler = HandlerDefinition::function("see", move |placed: Placed, _: Context| {
-            noting.note(placed);
-            async {}
-        })
-        .on("orders.placed");
+        let (seen, seen_in_parallel) = (Seen::default(), Seen::default());
+        let handler = |name, seen: &Seen| {
+            let seen = seen.clone();
+            HandlerDefinition::function(name, move |placed: Placed, _: Context| {
+                seen.note(placed);
+                async {}
+            })
+            .on("orders.placed")
+        };
         let service = Service::builder("watching")
             .without_discovered_handlers()
             .store(store.clone())
-            .handler(handler)
+            .handler(handler("see", &seen))
+            .handler(handler("see_in_parallel", &seen_in_parallel).delivery(Delivery::Parallel))
             .build()
             .unwrap();
         let stopping = CancellationToken::new();
@@ -119,6 +124,7 @@ impl Load {
         Self {
             store: store.clone(),
             seen,
+            seen_in_parallel,
             appending,
             running,
             stopping,
@@ -168,6 +174,13 @@ impl Load {
         })
         .await;
         self.handled(COUNT).await;
+        soon("everything is handled in parallel", async {
+            let mut often = tokio::time::interval(Duration::from_millis(5));
+            while self.seen_in_parallel.count() < COUNT {
+                often.tick().await;
+            }
+        })
+        .await;
         self.stopping.cancel();
         soon("the service stops", self.running).await.unwrap();
 
