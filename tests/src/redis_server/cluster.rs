@@ -124,6 +124,7 @@ impl RedisCluster {
                 && is("cluster_known_nodes", &known)
                 && !nodes.contains("handshake"))
         })?;
+        cluster.wait_for_agreement()?;
         Ok(cluster)
     }
 
@@ -268,6 +269,41 @@ impl RedisCluster {
         for node in [target, source] {
             node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", target_id.trim()])?;
         }
-        Ok(())
+        self.wait_for_agreement()
     }
+
+    /// Waits until all nodes that run say the same of who serves what. A slot that is moved before may
+    /// be taken from its new owner, by a node that has heard of the former one last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCluster`] if that does not happen within the deadline.
+    pub fn wait_for_agreement(&self) -> Result<(), Error> {
+        let view = |node: &RedisServer| {
+            let nodes = node.command(&["CLUSTER", "NODES"])?;
+            let mut view: Vec<String> = nodes.lines().map(served).collect();
+            view.sort_unstable();
+            Ok::<_, Error>(view)
+        };
+        let running = || self.nodes.iter().filter(|node| node.process.is_some());
+        let deadline = self.nodes[0].deadline;
+        let is_agreed = || {
+            let views: Result<Vec<_>, _> = running().map(view).collect();
+            views.is_ok_and(|views| views.windows(2).all(|pair| pair[0] == pair[1]))
+        };
+        wait_until(deadline, is_agreed).map_err(|waited| Error::NoCluster {
+            what: "agrees with all others",
+            waited,
+            log: self.nodes[0].end_of_log(),
+        })
+    }
+}
+
+/// Of a line of `CLUSTER NODES` the node, its epoch and its slots, but not those that are moving.
+fn served(line: &str) -> String {
+    let words = line.split_whitespace().enumerate();
+    let told = words
+        .filter(|(index, word)| matches!(index, 0 | 6) || *index >= 8 && !word.starts_with('['));
+    let told: Vec<&str> = told.map(|(_, word)| word).collect();
+    told.join(" ")
 }
