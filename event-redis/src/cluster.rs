@@ -464,12 +464,14 @@ impl Shared {
     fn voice(&self) -> Option<Arc<Node>> {
         let topology = Arc::clone(&self.topology.borrow());
         let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_there = |node: &Arc<Node>| {
-            node.links.first().live().is_some()
-                && topology.nodes().any(|one| Arc::ptr_eq(one, node))
+        // One that is not connected to yet is not given up: who subscribes connects sooner.
+        let is_kept = |node: &Arc<Node>| {
+            let is_known = topology.nodes().any(|one| Arc::ptr_eq(one, node));
+            is_known && !node.links.first().is_broken()
         };
-        if !voice.as_ref().is_some_and(is_there) {
-            let there = topology.nodes().find(|node| is_there(node));
+        if !voice.as_ref().is_some_and(is_kept) {
+            let mut nodes = topology.nodes();
+            let there = nodes.find(|node| node.links.first().live().is_some());
             *voice = there.or_else(|| topology.nodes().next()).cloned();
         }
         voice.clone()

@@ -341,6 +341,12 @@ impl Link {
         }
     }
 
+    /// Whether the last try to connect has failed, or the connection has broken.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Down(Some(_)))
+    }
+
     /// The connection, as soon as there is one.
     pub(crate) async fn wait(&self, attempts: &mut Attempts) -> Result<Live, StoreError> {
         let mut states = self.shared.state.subscribe();
