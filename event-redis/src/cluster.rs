@@ -1,11 +1,12 @@
 //! A cluster: which node serves which slot, and asking that one.
 //!
 //! The client library has a connection to clusters, too. We do not use it: while it refreshes what it
-//! knows of the slots it sends nothing to any node, and the refresh waits for every node that does not
-//! answer, so that one frozen node stops the work on all others for seconds; it asks again by itself
-//! without knowing of our patience; and blocking readers would need connections of their own in any
-//! case. So each primary has [`Links`] of its own, which are supervised as those to a single server,
-//! and a task that is never waited for learns who serves what:
+//! knows of the slots it sends nothing to any node, and the refresh waits for nodes that do not answer.
+//! Tried with redis 1.8.1 and one of three nodes frozen: a slot that moved between the two others held
+//! up all requests to these for 5.0 s, its whole response timeout, and for 0.06 s here. It also asks
+//! again by itself, without knowing of our patience, and blocking readers would need connections of
+//! their own in any case. So each primary has [`Links`] of its own, which are supervised as those to a
+//! single server, and a task that is never waited for learns who serves what:
 //!
 //! - `MOVED` tells the new owner of one slot, and is believed at once
 //! - whatever else goes wrong, and a reply that takes its time, has the task ask all nodes, of which
