@@ -25,6 +25,9 @@ const CUSTOMERS: u64 = 16;
 /// All events.
 pub(crate) const COUNT: usize = (EACH * CUSTOMERS) as usize;
 
+/// The group of the subscription.
+pub(crate) const GROUP: &str = "watching";
+
 /// Partitions, in slots all over the cluster.
 pub(crate) const PARTITIONS: u32 = 8;
 
@@ -96,6 +99,11 @@ pub(crate) struct Load {
 impl Load {
     /// Begins; the store must have so many partitions.
     pub(crate) fn start(store: &RedisStore) -> Self {
+        Self::with_lease(store, Duration::from_secs(10))
+    }
+
+    /// As [`start`](Self::start), with leases that end sooner.
+    pub(crate) fn with_lease(store: &RedisStore, lease: Duration) -> Self {
         let (seen, seen_in_parallel) = (Seen::default(), Seen::default());
         let handler = |name, seen: &Seen| {
             let seen = seen.clone();
@@ -105,7 +113,8 @@ impl Load {
             })
             .on("orders.placed")
         };
-        let service = Service::builder("watching")
+        let service = Service::builder(GROUP)
+            .lease(lease)
             .without_discovered_handlers()
             .store(store.clone())
             .handler(handler("see", &seen))

@@ -1,7 +1,7 @@
 //! Which node is asked for what, and what one node that does not answer stops.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_core::{
     Acquired, Append, Category, Commit, CommitError, Consumer, EventStore, FeedEntry, Groups,
@@ -10,7 +10,7 @@ use event_core::{
 };
 use event_redis::RedisStore;
 
-use crate::load::{COUNT, Load, PARTITIONS, feeds, orders, partitions, stuck_customers};
+use crate::load::{COUNT, GROUP, Load, PARTITIONS, feeds, orders, partitions, stuck_customers};
 use crate::support::{Cluster, event, keyed, shop, soon, to_order, until};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -217,6 +217,39 @@ async fn a_subscription_goes_on_beside_a_frozen_node() {
     cluster.servers().node(2).freeze().unwrap();
     load.handled_but(&stuck).await;
     cluster.servers().node(2).thaw().unwrap();
+    let _ = load.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_node_costs_no_lease_on_the_others() {
+    let cluster = Cluster::take();
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let store = builder.connect().await.unwrap();
+    let lease = Duration::from_secs(3);
+    let load = Load::with_lease(&store, lease);
+    load.handled(COUNT).await;
+    // That which knows the instances of the group, too.
+    let servers = cluster.servers();
+    let members = format!("{{group:{GROUP}}}:members");
+    let frozen = servers.owner_of(&members).unwrap();
+    let flowing: Vec<_> = partitions()
+        .filter(|partition| {
+            let feed = format!("events:{partition}");
+            servers.owner_of(&feed).unwrap() != frozen
+        })
+        .collect();
+    assert!(!flowing.is_empty());
+    servers.node(frozen).freeze().unwrap();
+    let begin = Instant::now();
+    // Long enough for each lease to end that is not renewed.
+    while begin.elapsed() < 3 * lease {
+        for partition in &flowing {
+            let owner = store.owner(GROUP, partition).await.unwrap();
+            assert!(owner.is_some(), "{partition} after {:?}", begin.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    servers.node(frozen).thaw().unwrap();
     let _ = load.finish().await;
 }
 
