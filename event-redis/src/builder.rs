@@ -10,13 +10,19 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::{Instant, sleep};
 
+#[cfg(feature = "cluster")]
+use crate::cluster::{self, Cluster, Means};
 use crate::commit::Checks;
-use crate::connection::{Connections, Connector, next_pause, pauses};
+#[cfg(feature = "cluster")]
+use crate::connection::Request;
+use crate::connection::{Connections, Connector, Links, next_pause, pauses};
 use crate::durability::{self, Durability, Replication};
 use crate::error::{ConnectError, Remedy, boxed, is_denied, remedy};
 use crate::keys::Keys;
 use crate::partitions;
 use crate::realtime::Publishing;
+#[cfg(feature = "cluster")]
+use crate::scripts::PARTITIONS;
 use crate::store::{Parts, RedisStore};
 
 /// How long something is tried again before it is an error.
@@ -28,10 +34,20 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long each of the questions about the server may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
+const RECORDING: &str = "EVALSHA partitions.lua";
+
+/// What there is at the URL.
+enum Found {
+    Server,
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
+}
+
 /// Makes a [`RedisStore`]. Made by [`RedisStore::builder`].
 #[must_use = "nothing is connected before `connect` is called"]
 pub struct RedisStoreBuilder {
     url: String,
+    other_nodes: Vec<String>,
     root_certificate: Option<Vec<u8>>,
     prefix: String,
     connections: usize,
@@ -68,6 +84,7 @@ impl RedisStoreBuilder {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
+            other_nodes: Vec::new(),
             root_certificate: None,
             prefix: String::new(),
             connections: 1,
@@ -86,6 +103,24 @@ impl RedisStoreBuilder {
             backlogs: Backlogs::default(),
             realtime_capacity: DEFAULT_CAPACITY,
         }
+    }
+
+    /// The URL of another node of the same cluster, for when the first does not answer. One is enough
+    /// to find all others. Where nodes are given, the server must be a node of a cluster.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = event_redis::RedisStore::builder("redis://redis-1:6379/")
+    ///     .node("redis://redis-2:6379/")
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "cluster")]
+    pub fn node(mut self, url: impl Into<String>) -> Self {
+        self.other_nodes.push(url.into());
+        self
     }
 
     /// Begins every key with `prefix`, so that several applications can share a server. Channels of
@@ -212,24 +247,45 @@ impl RedisStoreBuilder {
                 prefix: self.prefix,
             });
         }
-        let connector = Connector::new(&self.url, self.root_certificate.take())?;
+        let certificate = self.root_certificate.take();
+        let connector = Connector::new(&self.url, certificate.clone())?;
+        let others = self.other_nodes.iter();
+        let others = others.map(|url| Connector::new(url, certificate.clone()));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
         let keys = Keys::new(std::mem::take(&mut self.prefix));
         let start = Instant::now();
-        while let Err(error) = self.check(&connector, &keys).await {
+        let found = loop {
+            let error = match self.check(&connector, &others, &keys).await {
+                Ok(found) => break found,
+                Err(error) => error,
+            };
             // A server that goes away while it is asked may be back at once.
             let is_gone = matches!(error, ConnectError::Unreachable { .. });
             if !is_gone || start.elapsed() >= CONNECT_PATIENCE.min(self.patience) {
                 return Err(error);
             }
-        }
+        };
 
         let wanted = self.durability.replicas();
-        let connections = Connections::new(&connector, self.connections, self.patience);
+        let (connections, replication) = match found {
+            Found::Server => {
+                let links = Links::new(&connector, self.connections, self.patience);
+                let replication =
+                    (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience));
+                (Connections::Server(Arc::new(links)), replication)
+            }
+            #[cfg(feature = "cluster")]
+            Found::Cluster(cluster) => {
+                let replication =
+                    (wanted > 0).then(|| Replication::of_cluster(&cluster, wanted, self.patience));
+                (Connections::Cluster(cluster), replication)
+            }
+        };
         Ok(RedisStore::new(Parts {
             keys,
             limits: self.limits,
             connections: Arc::new(connections),
-            replication: (wanted > 0).then(|| Replication::new(&connector, wanted, self.patience)),
+            replication,
             checks: self.checks,
             shares_slots: self.shares_slots,
             publish_on_commit: self.publish_on_commit,
@@ -241,36 +297,143 @@ impl RedisStoreBuilder {
         }))
     }
 
-    /// Looks whether the server can be used.
-    async fn check(&self, connector: &Connector, keys: &Keys) -> Result<(), ConnectError> {
-        let mut connection = self.first_connection(connector).await?;
-        durability::check_version(connector, &mut connection).await?;
-        let weaknesses =
-            durability::weaknesses(connector, &mut connection, self.durability).await?;
-        if !weaknesses.is_empty() {
-            let error = ConnectError::TooWeak {
-                address: connector.address().to_string(),
-                durability: self.durability,
-                weaknesses,
-            };
-            if !self.accepts_weaker {
-                return Err(error);
+    /// Looks whether the server can be used, and what it is.
+    async fn check(
+        &self,
+        connector: &Connector,
+        others: &[Connector],
+        keys: &Keys,
+    ) -> Result<Found, ConnectError> {
+        let mut first_error = None;
+        for connector in [connector].into_iter().chain(others) {
+            match self.first_connection(connector).await {
+                Ok(connection) => {
+                    let is_one_of_several = !others.is_empty();
+                    return self
+                        .check_on(connector, connection, is_one_of_several, others, keys)
+                        .await;
+                }
+                Err(error @ ConnectError::Unreachable { .. }) => {
+                    first_error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
             }
-            tracing::warn!("accepted: {error}");
         }
+        Err(first_error.unwrap_or_else(|| ConnectError::Unreachable {
+            address: connector.address().to_string(),
+            source: "no connection could be made".into(),
+        }))
+    }
+
+    async fn check_on(
+        &self,
+        connector: &Connector,
+        mut connection: MultiplexedConnection,
+        is_one_of_several: bool,
+        others: &[Connector],
+        keys: &Keys,
+    ) -> Result<Found, ConnectError> {
+        let address = || connector.address().to_string();
+        if durability::check_version(connector, &mut connection).await? {
+            #[cfg(feature = "cluster")]
+            return self
+                .check_cluster(connector, connection, others, keys)
+                .await;
+            #[cfg(not(feature = "cluster"))]
+            {
+                let _ = others;
+                return Err(ConnectError::WithoutCluster { address: address() });
+            }
+        }
+        if is_one_of_several {
+            return Err(ConnectError::NoCluster { address: address() });
+        }
+        self.check_durability(connector, &mut connection).await?;
         for (category, wanted) in &self.partitions {
             let found = partitions::record(&mut connection, keys, category, *wanted)
                 .await
-                .map_err(|error| durability::failed(connector, "EVALSHA partitions.lua", error))?;
-            if found != *wanted {
-                return Err(ConnectError::Partitions {
-                    category: category.clone(),
-                    wanted: *wanted,
-                    found,
-                });
-            }
+                .map_err(|error| durability::failed(connector, RECORDING, error))?;
+            self.check_partitions(category, *wanted, found)?;
         }
+        Ok(Found::Server)
+    }
+
+    /// Looks at every primary of a cluster.
+    #[cfg(feature = "cluster")]
+    async fn check_cluster(
+        &self,
+        connector: &Connector,
+        mut connection: MultiplexedConnection,
+        others: &[Connector],
+        keys: &Keys,
+    ) -> Result<Found, ConnectError> {
+        let failed = |error| durability::failed(connector, "CLUSTER SLOTS", error);
+        let slots = cluster::ask(connector, &mut connection)
+            .await
+            .map_err(failed)?;
+        for primary in slots.primaries(connector).map_err(failed)? {
+            let mut connection = self.first_connection(&primary).await?;
+            durability::check_version(&primary, &mut connection).await?;
+            self.check_durability(&primary, &mut connection).await?;
+        }
+        let means = Means {
+            first: connector.clone(),
+            others: others.to_vec(),
+            connections: self.connections,
+            confirming: match self.durability.replicas() {
+                0 => 0,
+                _ => durability::REPLICATED_CONNECTIONS,
+            },
+            patience: self.patience,
+        };
+        let cluster = Cluster::new(means, slots);
+        for (category, wanted) in &self.partitions {
+            let command = partitions::recording(keys, category, *wanted);
+            let reply = cluster
+                .ask("partitions", Request::Command(&command), Some(&PARTITIONS))
+                .await
+                .map_err(|error| durability::not_done(connector, RECORDING, error))?;
+            let found = partitions::recorded(keys, category, &reply);
+            self.check_partitions(category, *wanted, found)?;
+        }
+        Ok(Found::Cluster(Arc::new(cluster)))
+    }
+
+    async fn check_durability(
+        &self,
+        connector: &Connector,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectError> {
+        let weaknesses = durability::weaknesses(connector, connection, self.durability).await?;
+        if weaknesses.is_empty() {
+            return Ok(());
+        }
+        let error = ConnectError::TooWeak {
+            address: connector.address().to_string(),
+            durability: self.durability,
+            weaknesses,
+        };
+        if !self.accepts_weaker {
+            return Err(error);
+        }
+        tracing::warn!("accepted: {error}");
         Ok(())
+    }
+
+    fn check_partitions(
+        &self,
+        category: &Category,
+        wanted: u32,
+        found: u32,
+    ) -> Result<(), ConnectError> {
+        if found == wanted {
+            return Ok(());
+        }
+        Err(ConnectError::Partitions {
+            category: category.clone(),
+            wanted,
+            found,
+        })
     }
 
     async fn first_connection(

@@ -2,8 +2,9 @@
 //!
 //! A connection is made by a [`Connector`], which resolves the address anew each time. A [`Link`] is
 //! a connection that many callers share and that is replaced when it breaks: by one task, without
-//! end, with growing pauses. [`Connections`] are some links that take turns. Whoever asks something
-//! of them asks again until the store's patience is over.
+//! end, with growing pauses. [`Links`] are some links to one server that take turns, and
+//! [`Connections`] are those to the only server, or to every primary of a cluster. Whoever asks
+//! something of them asks again until the store's patience is over.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::error::{ConnectError, Remedy, refused, remedy, unavailable};
 use crate::scripts::Script;
 use crate::tap::{Tap, Tapped};
@@ -76,6 +79,17 @@ impl Drop for AbortOnDrop {
 #[derive(Clone, Debug)]
 pub(crate) struct Address(String);
 
+impl Address {
+    fn of(info: &ConnectionInfo) -> Self {
+        let addr = info.addr();
+        Self(match addr {
+            ConnectionAddr::Tcp(..) => format!("redis://{addr}"),
+            ConnectionAddr::Unix(_) => format!("redis+unix://{addr}"),
+            _ => format!("rediss://{addr}"),
+        })
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -93,11 +107,7 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new(url: &str, root_certificate: Option<Vec<u8>>) -> Result<Self, ConnectError> {
         let info = parse(url)?;
-        let address = match info.addr() {
-            ConnectionAddr::Tcp(..) => format!("redis://{}", info.addr()),
-            ConnectionAddr::Unix(_) => format!("redis+unix://{}", info.addr()),
-            _ => format!("rediss://{}", info.addr()),
-        };
+        let address = Address::of(&info);
         let client = |protocol| {
             let settings = info.redis_settings().clone().set_protocol(protocol);
             let tcp = TcpSettings::default().set_nodelay(true);
@@ -108,10 +118,47 @@ impl Connector {
             open(info, root_certificate.clone())
         };
         Ok(Self {
-            address: Address(address),
+            address,
             commands: client(ProtocolVersion::RESP2)?,
             pushes: client(ProtocolVersion::RESP3)?,
         })
+    }
+
+    /// Makes connections to another node of a cluster, with all that is known of how to connect.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn at(&self, host: &str, port: u16) -> Result<Self, RedisError> {
+        let at = |addr: &ConnectionAddr| match addr {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        let client = |client: &Client| {
+            let info = client.get_connection_info();
+            Client::open(info.clone().set_addr(at(info.addr())))
+        };
+        let commands = client(&self.commands)?;
+        Ok(Self {
+            address: Address::of(commands.get_connection_info()),
+            commands,
+            pushes: client(&self.pushes)?,
+        })
+    }
+
+    /// The name of the host, for nodes of a cluster that do not know their own; empty for a socket.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn host(&self) -> &str {
+        match self.commands.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "",
+        }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -272,10 +319,17 @@ pub(crate) async fn ping(connection: &mut MultiplexedConnection) -> Result<(), R
 
 /// A connection that is in use.
 #[derive(Clone)]
-struct Live {
-    connection: MultiplexedConnection,
+pub(crate) struct Live {
+    pub(crate) connection: MultiplexedConnection,
     /// Tells connections apart, so that a late report does not end the next one.
-    number: u64,
+    pub(crate) number: u64,
+}
+
+impl Live {
+    /// Makes a script known to the server. Whether it worked is seen when it is called again.
+    pub(crate) async fn load(&mut self, script: &Script) {
+        let _ = self.connection.send_packed_command(&script.load()).await;
+    }
 }
 
 enum State {
@@ -306,7 +360,7 @@ impl Shared {
 }
 
 /// One connection that many callers share, and that is replaced when it breaks.
-struct Link {
+pub(crate) struct Link {
     connector: Connector,
     response_timeout: Duration,
     shared: Arc<Shared>,
@@ -327,15 +381,21 @@ impl Link {
     }
 
     /// The connection, if it is in use.
-    fn live(&self) -> Option<Live> {
+    pub(crate) fn live(&self) -> Option<Live> {
         match &*self.shared.state.borrow() {
             State::Up(live) => Some(live.clone()),
             State::Down(_) => None,
         }
     }
 
+    /// Whether the last try to connect has failed, or the connection has broken.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Down(Some(_)))
+    }
+
     /// The connection, as soon as there is one.
-    async fn wait(&self, attempts: &mut Attempts) -> Result<Live, StoreError> {
+    pub(crate) async fn wait(&self, attempts: &mut Attempts) -> Result<Live, StoreError> {
         let mut states = self.shared.state.subscribe();
         loop {
             self.keep_supervised();
@@ -356,6 +416,11 @@ impl Link {
                 return Err(attempts.over());
             }
         }
+    }
+
+    /// Takes a connection out of use.
+    pub(crate) fn report(&self, number: u64, error: RedisError) {
+        self.shared.report(number, error);
     }
 
     /// Starts the supervisor, if it does not run: at first, or after the runtime it ran on has
@@ -433,7 +498,10 @@ pub(crate) enum Request<'a> {
 }
 
 impl Request<'_> {
-    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
+    pub(crate) async fn send(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Value, RedisError> {
         match self {
             Request::Command(command) => match connection.send_packed_command(command).await? {
                 Value::ServerError(error) => Err(error.into()),
@@ -457,18 +525,20 @@ impl Request<'_> {
     }
 }
 
-/// Links that take turns.
-pub(crate) struct Connections {
+/// Links to one server that take turns.
+pub(crate) struct Links {
+    connector: Connector,
     links: Vec<Link>,
     turn: AtomicUsize,
     patience: Duration,
 }
 
-impl Connections {
+impl Links {
     /// Some links, which connect at once.
     pub(crate) fn new(connector: &Connector, count: usize, patience: Duration) -> Self {
         let response_timeout = RESPONSE_TIMEOUT.min(patience);
         Self {
+            connector: connector.clone(),
             links: (0..count.max(1))
                 .map(|_| {
                     let link = Link::new(connector.clone(), response_timeout);
@@ -490,11 +560,25 @@ impl Connections {
         request: Request<'_>,
         script: Option<&Script>,
     ) -> Result<Value, StoreError> {
-        let link = match self.links.as_slice() {
+        self.ask_on(self.next(), operation, request, script).await
+    }
+
+    /// The link whose turn it is.
+    pub(crate) fn next(&self) -> &Link {
+        match self.links.as_slice() {
             [only] => only,
             links => &links[self.turn.fetch_add(1, Ordering::Relaxed) % links.len()],
-        };
-        self.ask_on(link, operation, request, script).await
+        }
+    }
+
+    /// The link for what must arrive in order.
+    pub(crate) fn first(&self) -> &Link {
+        &self.links[0]
+    }
+
+    /// What makes more connections to the same server.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Asks on the first connection: what one caller asks there one after the other arrives so.
@@ -503,7 +587,7 @@ impl Connections {
         operation: &'static str,
         request: Request<'_>,
     ) -> Result<Value, StoreError> {
-        self.ask_on(&self.links[0], operation, request, None).await
+        self.ask_on(self.first(), operation, request, None).await
     }
 
     async fn ask_on(
@@ -524,16 +608,15 @@ impl Connections {
                 Err(error) => error,
             };
             match remedy(&error) {
-                Remedy::Nothing => return Err(refused(operation, error)),
+                Remedy::Nothing | Remedy::AskElsewhere => return Err(refused(operation, error)),
                 Remedy::Reconnect => {
-                    link.shared.report(live.number, error.clone());
+                    link.report(live.number, error.clone());
                     attempts.pause(error).await?;
                 }
                 Remedy::Wait => attempts.pause(error).await?,
                 Remedy::LoadScript => {
                     if let Some(script) = script {
-                        // Whether it worked is seen when it is called again.
-                        let _ = live.connection.send_packed_command(&script.load()).await;
+                        live.load(script).await;
                     }
                     attempts.again(error).await?;
                 }
@@ -542,12 +625,122 @@ impl Connections {
     }
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections")
+        f.debug_struct("Links")
             .field("count", &self.links.len())
             .field("patience", &self.patience)
             .finish_non_exhaustive()
+    }
+}
+
+/// All that a store has to ask: the only server, or every primary of a cluster.
+#[derive(Debug)]
+pub(crate) enum Connections {
+    Server(Arc<Links>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
+}
+
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(
+        unused_variables,
+        reason = "only in a cluster it matters what is asked for"
+    )
+)]
+impl Connections {
+    /// Asks the server; in a cluster the one that serves the first key.
+    ///
+    /// What is asked must be such that asking twice does no more than asking once.
+    pub(crate) async fn ask(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
+        script: Option<&Script>,
+    ) -> Result<Value, StoreError> {
+        match self {
+            Self::Server(links) => links.ask(operation, request, script).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.ask(operation, request, script).await,
+        }
+    }
+
+    /// Asks for what has no key; what one caller asks there one after the other arrives so.
+    pub(crate) async fn ask_in_order(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
+    ) -> Result<Value, StoreError> {
+        match self {
+            Self::Server(links) => links.ask_in_order(operation, request).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.ask_in_order(operation, request).await,
+        }
+    }
+
+    /// Connects for a subscriber: in a cluster every node hears everything that is published.
+    pub(crate) fn listening(&self) -> Connector {
+        match self {
+            Self::Server(links) => links.connector().clone(),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.voice(),
+        }
+    }
+
+    /// Links to the server that serves a slot, for one who connects to the same server himself.
+    pub(crate) fn serving(&self, slot: Option<u16>) -> Result<Arc<Links>, RedisError> {
+        match self {
+            Self::Server(links) => Ok(Arc::clone(links)),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.serving(slot),
+        }
+    }
+
+    /// Links to the node that a slot is moving to, where an error says so.
+    pub(crate) fn moving_to(&self, error: &RedisError) -> Option<Arc<Links>> {
+        match self {
+            Self::Server(_) => None,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.moving_to(error),
+        }
+    }
+
+    /// Learns from an error of somebody who has connected himself.
+    pub(crate) fn learn(&self, error: &RedisError) {
+        match self {
+            Self::Server(_) => {}
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.learn(error),
+        }
+    }
+
+    /// Waits until another server than that of `links` serves a slot.
+    pub(crate) async fn left(&self, slot: Option<u16>, links: &Arc<Links>) {
+        match (self, slot) {
+            #[cfg(feature = "cluster")]
+            (Self::Cluster(cluster), Some(slot)) => cluster.left(slot, links).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The slot of a key, where that decides who serves it.
+    pub(crate) fn slot(&self, key: &str) -> Option<u16> {
+        match self {
+            Self::Server(_) => None,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => Some(crate::cluster::slot(key.as_bytes())),
+        }
+    }
+
+    /// Whether there are several servers, each with slots of its own.
+    pub(crate) fn is_cluster(&self) -> bool {
+        !matches!(self, Self::Server(_))
+    }
+
+    /// Whether one script may touch both feeds, and all that lies with them.
+    pub(crate) fn same_slot(&self, one: &str, other: &str) -> bool {
+        self.slot(one) == self.slot(other)
     }
 }
 
@@ -578,7 +771,7 @@ impl Attempts {
         self.deadline().saturating_duration_since(Instant::now())
     }
 
-    fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.since + self.patience
     }
 
@@ -603,7 +796,7 @@ impl Attempts {
     }
 
     /// As [`pause`](Self::pause), but the second try comes at once.
-    async fn again(&mut self, error: RedisError) -> Result<(), StoreError> {
+    pub(crate) async fn again(&mut self, error: RedisError) -> Result<(), StoreError> {
         self.count += 1;
         if self.count == 1 {
             return Ok(());

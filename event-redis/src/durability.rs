@@ -1,6 +1,8 @@
 //! What the server must keep of what it has acknowledged.
 
 use std::fmt;
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::connection::{Connections, Connector, Request};
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
+use crate::connection::{Connector, Links, Request};
 use crate::error::{
     ConnectError, Remedy, UnexpectedReply, Weakness, boxed, refused, remedy, unavailable,
 };
@@ -64,11 +68,11 @@ impl fmt::Display for Durability {
     }
 }
 
-/// Makes sure that the server is new enough.
+/// Makes sure that the server is new enough; says whether it is a node of a cluster.
 pub(crate) async fn check_version(
     connector: &Connector,
     connection: &mut MultiplexedConnection,
-) -> Result<(), ConnectError> {
+) -> Result<bool, ConnectError> {
     let info = info(connector, connection, "server").await?;
     let redis = field(&info, "redis_version").unwrap_or("0");
     // Valkey also says which Redis it is compatible with, which tells less.
@@ -87,7 +91,8 @@ pub(crate) async fn check_version(
             found: format!("{name} {version}"),
         });
     }
-    Ok(())
+    let mode = field(&info, "redis_mode").or_else(|| field(&info, "server_mode"));
+    Ok(mode == Some("cluster"))
 }
 
 /// Everything that stands against a durability.
@@ -194,6 +199,24 @@ pub(crate) fn failed(
     }
 }
 
+/// As [`failed`], where the store has asked again already.
+#[cfg(feature = "cluster")]
+pub(crate) fn not_done(
+    connector: &Connector,
+    command: &'static str,
+    error: StoreError,
+) -> ConnectError {
+    let address = connector.address().to_string();
+    match error {
+        StoreError::Refused { source, .. } => ConnectError::Refused {
+            address,
+            command,
+            source,
+        },
+        StoreError::Unavailable { source, .. } => ConnectError::Unreachable { address, source },
+    }
+}
+
 /// A field of the text that `INFO` answers with.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
@@ -218,24 +241,42 @@ const REPLICATION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections on which appends wait for replicas. `WAIT` holds up everything behind it, so that
 /// each of them serves one append at a time.
-const REPLICATED_CONNECTIONS: usize = 8;
+pub(crate) const REPLICATED_CONNECTIONS: usize = 8;
 
 /// Appends that replicas confirm.
 #[derive(Debug)]
 pub(crate) struct Replication {
     wanted: u32,
-    connections: Vec<Mutex<Connections>>,
+    confirming: Confirming,
     turn: AtomicUsize,
     patience: Duration,
 }
 
+/// Where appends are confirmed.
+#[derive(Debug)]
+enum Confirming {
+    Server(Vec<Mutex<Links>>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
+}
+
 impl Replication {
     pub(crate) fn new(connector: &Connector, wanted: u32, patience: Duration) -> Self {
+        let links = (0..REPLICATED_CONNECTIONS)
+            .map(|_| Mutex::new(Links::new(connector, 1, patience)))
+            .collect();
+        Self::by(Confirming::Server(links), wanted, patience)
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_cluster(cluster: &Arc<Cluster>, wanted: u32, patience: Duration) -> Self {
+        Self::by(Confirming::Cluster(Arc::clone(cluster)), wanted, patience)
+    }
+
+    fn by(confirming: Confirming, wanted: u32, patience: Duration) -> Self {
         Self {
             wanted,
-            connections: (0..REPLICATED_CONNECTIONS)
-                .map(|_| Mutex::new(Connections::new(connector, 1, patience)))
-                .collect(),
+            confirming,
             turn: AtomicUsize::new(0),
             patience,
         }
@@ -258,12 +299,22 @@ impl Replication {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(command).add_command(wait);
 
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        let connection = timeout(self.patience, self.connections[turn].lock())
-            .await
-            .map_err(|_| unavailable(operation, self.patience, None))?;
         let request = Request::Pipeline(&pipeline);
-        let reply = connection.ask(operation, request, Some(script)).await?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let reply = match &self.confirming {
+            Confirming::Server(links) => {
+                let links = timeout(self.patience, links[turn % links.len()].lock())
+                    .await
+                    .map_err(|_| unavailable(operation, self.patience, None))?;
+                links.ask(operation, request, Some(script)).await?
+            }
+            #[cfg(feature = "cluster")]
+            Confirming::Cluster(cluster) => {
+                cluster
+                    .ask_confirmed(turn, operation, request, script)
+                    .await?
+            }
+        };
         let mut replies = wire::array(reply).unwrap_or_default().into_iter();
         match (replies.next(), replies.next()) {
             (Some(Value::ServerError(error)), _) | (_, Some(Value::ServerError(error))) => {

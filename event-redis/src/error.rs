@@ -43,6 +43,22 @@ pub enum ConnectError {
         /// The prefix.
         prefix: String,
     },
+    /// A node of a cluster, without the feature for it.
+    #[error(
+        "{address} is a node of a cluster, for which this program was not built; enable the feature `cluster` of event-redis"
+    )]
+    WithoutCluster {
+        /// The address.
+        address: String,
+    },
+    /// Several URLs, and a server that is no node of a cluster.
+    #[error(
+        "{address} is not a node of a cluster, so that it cannot be one of several; give its URL alone, or set `cluster-enabled yes` in redis.conf"
+    )]
+    NoCluster {
+        /// The address.
+        address: String,
+    },
     /// Nothing answers.
     #[error("nothing answers at {address}; start a redis-server there, or give another URL")]
     Unreachable {
@@ -241,6 +257,8 @@ pub(crate) enum Remedy {
     Wait,
     /// Make the script known, and ask again.
     LoadScript,
+    /// Another node of the cluster has the slot: ask that.
+    AskElsewhere,
     /// None: the same answer would come again.
     Nothing,
 }
@@ -258,6 +276,7 @@ pub(crate) fn remedy(error: &RedisError) -> Remedy {
             | ServerErrorKind::BusyLoading,
         ) => Remedy::Reconnect,
         ErrorKind::Server(ServerErrorKind::TryAgain) => Remedy::Wait,
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Remedy::AskElsewhere,
         ErrorKind::Server(ServerErrorKind::NoScript) => Remedy::LoadScript,
         ErrorKind::Server(ServerErrorKind::ResponseError)
             if error

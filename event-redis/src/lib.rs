@@ -24,6 +24,9 @@
 //! - [`Durability`]: what the server must keep of what it has acknowledged
 //! - [`ConnectError`], [`Weakness`]: why a server is refused, and the setting to change
 //!
+//! With the feature `cluster` the server may be any node of a Redis Cluster: the store finds the others, and
+//! asks each partition of the node that serves it. With the feature `tls` URLs may be `rediss://`.
+//!
 //! | key | type | holds |
 //! |---|---|---|
 //! | `events:<category>` | stream | the feed: all events of the category, whole, in order |
@@ -50,6 +53,8 @@
 
 mod append;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commit;
 mod connection;
 mod courier;

@@ -1,10 +1,11 @@
 //! The groups of handlers with parallel delivery: native groups of the streams.
 
-use std::future::Future;
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,10 +13,11 @@ use event_core::{
     Consumer, FeedEntry, Finish, FinishError, Finished, ParallelGroup, ParallelReader, Partition,
     Position, ReadError, Start, StoreError, Taken,
 };
+use futures::future::join_all;
 use redis::{Cmd, Pipeline, RedisError, RedisWrite, Value};
 use tokio::time::sleep;
 
-use crate::connection::{Attempts, Request, next_pause, pauses};
+use crate::connection::{Attempts, Links, Request, next_pause, pauses};
 use crate::courier::Couriers;
 use crate::emissions::{self, Emissions, Origin, Stored, to_json};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
@@ -522,12 +524,23 @@ async fn forget(
 }
 
 /// What a reader is told of its connection, so that it can have the server answer at once.
-const NO_CONNECTION: i64 = -1;
+struct Blocked {
+    links: Arc<Links>,
+    /// The number by which the server knows the connection.
+    id: Option<i64>,
+}
 
 type Taking = Pin<Box<dyn Future<Output = (Option<Live>, Result<Taken, StoreError>)> + Send>>;
 
-/// Takes entries for a consumer, over a connection of its own.
+/// Takes entries for a consumer, over a connection of its own; in a cluster over one for each slot.
 pub(crate) struct RedisParallelReader {
+    sides: Vec<Side>,
+    /// What was taken over some connections, while the caller waits for others.
+    taken: Taken,
+}
+
+/// What is taken over one connection.
+struct Side {
     source: Arc<Source>,
     live: Option<Live>,
     /// What goes on, also where a caller has not waited for it.
@@ -538,63 +551,124 @@ pub(crate) struct RedisParallelReader {
 struct Source {
     parts: Arc<Parts>,
     consumer: Consumer,
+    /// In a cluster, the slot that all of them lie in.
+    slot: Option<u16>,
     partitions: Vec<(Partition, Arc<FeedKeys>)>,
-    /// The number by which the server knows the connection.
-    connection: AtomicI64,
+    blocked: Mutex<Option<Blocked>>,
 }
 
 impl RedisParallelReader {
     pub(crate) fn new(parts: &Arc<Parts>, consumer: &Consumer, partitions: &[Partition]) -> Self {
-        let keys = |partition: &Partition| (partition.clone(), parts.keys.of(partition));
-        Self {
+        let mut by_slot: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for partition in partitions {
+            let keys = parts.keys.of(partition);
+            let slot = parts.connections.slot(keys.feed());
+            let of_slot = by_slot.entry(slot).or_default();
+            of_slot.push((partition.clone(), keys));
+        }
+        let side = |(slot, partitions)| Side {
             source: Arc::new(Source {
                 parts: Arc::clone(parts),
                 consumer: consumer.clone(),
-                partitions: partitions.iter().map(keys).collect(),
-                connection: AtomicI64::new(NO_CONNECTION),
+                slot,
+                partitions,
+                blocked: Mutex::new(None),
             }),
             live: None,
             taking: None,
+        };
+        Self {
+            sides: by_slot.into_iter().map(side).collect(),
+            taken: Taken::default(),
         }
     }
+}
 
-    fn end(&mut self, end: (Option<Live>, Result<Taken, StoreError>)) -> Result<Taken, ReadError> {
-        self.taking = None;
-        self.live = end.0;
-        Ok(end.1?)
+impl Side {
+    fn begin(&mut self, limit: usize, wait: Duration) {
+        let (source, live) = (&self.source, &mut self.live);
+        self.taking
+            .get_or_insert_with(|| Box::pin(Arc::clone(source).take(live.take(), limit, wait)));
     }
+
+    /// What it has taken, if it has come to an end.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Taken, StoreError>> {
+        let Some(taking) = &mut self.taking else {
+            return Poll::Pending;
+        };
+        let (live, taken) = ready!(taking.as_mut().poll(context));
+        self.taking = None;
+        self.live = live;
+        Poll::Ready(taken)
+    }
+
+    async fn close(&mut self) -> Result<Taken, StoreError> {
+        if self.taking.is_none() {
+            return Ok(Taken::default());
+        }
+        let source = Arc::clone(&self.source);
+        let unblock = async {
+            let blocked = source.blocked().take();
+            if let Some(Blocked { links, id }) = blocked {
+                unblock(&links, TAKING, id).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            end = poll_fn(|context| self.poll(context)) => end,
+            // It is still blocked, or not connected. What comes nevertheless is claimed by others.
+            () = unblock => {
+                self.taking = None;
+                Ok(Taken::default())
+            }
+        }
+    }
+}
+
+fn join(all: &mut Taken, taken: Taken) {
+    all.entries.extend(taken.entries);
+    all.is_torn |= taken.is_torn;
 }
 
 #[async_trait]
 impl ParallelReader for RedisParallelReader {
     async fn take(&mut self, limit: usize, wait: Duration) -> Result<Taken, ReadError> {
-        let (source, live) = (&self.source, &mut self.live);
-        let taking = self
-            .taking
-            .get_or_insert_with(|| Box::pin(Arc::clone(source).take(live.take(), limit, wait)));
-        let end = taking.await;
-        self.end(end)
+        for side in &mut self.sides {
+            side.begin(limit, wait);
+        }
+        poll_fn(|context| {
+            let mut is_over = false;
+            for side in &mut self.sides {
+                if let Poll::Ready(taken) = side.poll(context) {
+                    is_over = true;
+                    join(&mut self.taken, taken?);
+                }
+            }
+            // Who does not want to wait wants to know of all of them.
+            if wait.is_zero() || self.sides.is_empty() {
+                is_over = self.sides.iter().all(|side| side.taking.is_none());
+            }
+            match is_over {
+                true => Poll::Ready(Ok(std::mem::take(&mut self.taken))),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     async fn close(&mut self) -> Result<Taken, ReadError> {
-        let Some(mut taking) = self.taking.take() else {
-            return Ok(Taken::default());
-        };
-        let id = self.source.connection.load(Ordering::Acquire);
-        let unblock = async {
-            let connections = &self.source.parts.connections;
-            unblock(connections, TAKING, (id != NO_CONNECTION).then_some(id)).await;
-        };
-        tokio::select! {
-            biased;
-            end = &mut taking => self.end(end),
-            // It is still blocked, or not connected. What comes nevertheless is claimed by others.
-            () = unblock => Ok(Taken::default()),
+        for taken in join_all(self.sides.iter_mut().map(Side::close)).await {
+            join(&mut self.taken, taken?);
         }
+        Ok(std::mem::take(&mut self.taken))
     }
 }
 
 impl Source {
+    fn blocked(&self) -> MutexGuard<'_, Option<Blocked>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes until the server has answered once.
     async fn take(
         self: Arc<Self>,
@@ -605,8 +679,10 @@ impl Source {
         let mut attempts = Attempts::new(TAKING, self.parts.patience);
         let mut healing = pauses();
         let mut is_torn = false;
+        let mut moving_to = None;
         loop {
-            let error = match self.ask(&mut live, limit, wait).await {
+            let asked = self.ask(&mut live, moving_to.take(), limit, wait);
+            let error = match asked.await {
                 Ok(reply) => {
                     let taken = self
                         .taken(reply)
@@ -628,14 +704,26 @@ impl Source {
                 continue;
             }
             live = None;
-            self.connection.store(NO_CONNECTION, Ordering::Release);
-            if remedy(&error) == Remedy::Nothing {
-                return (live, Err(refused(TAKING, error)));
-            }
-            tracing::debug!(operation = TAKING, %error, "cannot read; trying again");
-            // The server may have given entries whose reply is lost.
-            is_torn = true;
-            if let Err(error) = attempts.pause(error).await {
+            *self.blocked() = None;
+            let connections = &self.parts.connections;
+            let again = match remedy(&error) {
+                Remedy::Nothing => return (live, Err(refused(TAKING, error))),
+                Remedy::AskElsewhere => {
+                    moving_to = connections.moving_to(&error);
+                    if moving_to.is_none() {
+                        connections.learn(&error);
+                    }
+                    attempts.again(error).await
+                }
+                _ => {
+                    tracing::debug!(operation = TAKING, %error, "cannot read; trying again");
+                    // The server may have given entries whose reply is lost.
+                    is_torn = true;
+                    connections.learn(&error);
+                    attempts.pause(error).await
+                }
+            };
+            if let Err(error) = again {
                 return (live, Err(error));
             }
         }
@@ -644,18 +732,21 @@ impl Source {
     async fn ask(
         &self,
         live: &mut Option<Live>,
+        moving_to: Option<Arc<Links>>,
         limit: usize,
         wait: Duration,
     ) -> Result<Reply, RedisError> {
         let live = match live {
             Some(live) => live,
             none => {
-                let connected = Live::connect(&self.parts.connector).await?;
-                let id = connected.id.unwrap_or(NO_CONNECTION);
-                self.connection.store(id, Ordering::Release);
-                none.insert(connected)
+                let connections = &self.parts.connections;
+                none.insert(Live::connect(connections, self.slot, moving_to).await?)
             }
         };
+        *self.blocked() = Some(Blocked {
+            links: Arc::clone(&live.links),
+            id: live.id,
+        });
         let wait = (!wait.is_zero()).then(|| wait.min(BLOCK));
         let mut command = read_group(&self.consumer, limit, wait, self.partitions.len());
         for (_, keys) in &self.partitions {

@@ -62,7 +62,7 @@ fn parse(recorded: &Value) -> Result<u32, wire::Unreadable> {
 
 /// Settles for good how many partitions a category has: one, where nobody has said otherwise.
 pub(crate) async fn settle(parts: &Parts, category: &Category) -> Result<u32, StoreError> {
-    let command = settling(&parts.keys, category, 1);
+    let command = recording(&parts.keys, category, 1);
     let request = Request::Command(&command);
     let reply = parts.connections.ask(OPERATION, request, Some(&PARTITIONS));
     let count = wire::count(&reply.await?)
@@ -72,8 +72,8 @@ pub(crate) async fn settle(parts: &Parts, category: &Category) -> Result<u32, St
     Ok(count)
 }
 
-/// The call of the script: what its keys and arguments are, it says itself.
-fn settling(keys: &Keys, category: &Category, wanted: u32) -> Cmd {
+/// The call that records how many partitions a category is to have, unless that is settled.
+pub(crate) fn recording(keys: &Keys, category: &Category, wanted: u32) -> Cmd {
     let feed = keys.of(&Partition::from(category));
     let mut command = PARTITIONS.call(3, 1, 256);
     command.write_arg(keys.partitions(category).as_bytes());
@@ -83,6 +83,16 @@ fn settling(keys: &Keys, category: &Category, wanted: u32) -> Cmd {
     command
 }
 
+/// How many partitions a category has, as that call replies; 0 where the reply cannot be read.
+pub(crate) fn recorded(keys: &Keys, category: &Category, reply: &Value) -> u32 {
+    let count = wire::count(reply).unwrap_or_default();
+    let count = u32::try_from(count).unwrap_or_default();
+    if count > 0 {
+        keys.settle(category, count);
+    }
+    count
+}
+
 /// Records how many partitions a category is to have, unless that is settled; gives what it has.
 pub(crate) async fn record(
     connection: &mut MultiplexedConnection,
@@ -90,15 +100,11 @@ pub(crate) async fn record(
     category: &Category,
     wanted: u32,
 ) -> Result<u32, RedisError> {
-    let command = settling(keys, category, wanted);
+    let command = recording(keys, category, wanted);
     for command in [PARTITIONS.load(), command] {
         match connection.send_packed_command(&command).await? {
             Value::ServerError(error) => return Err(error.into()),
-            Value::Int(count) => {
-                let count = u32::try_from(count).unwrap_or_default();
-                keys.settle(category, count);
-                return Ok(count);
-            }
+            reply @ Value::Int(_) => return Ok(recorded(keys, category, &reply)),
             _ => {}
         }
     }

@@ -2,19 +2,22 @@
 //!
 //! A [`Reader`] has a task with a connection of its own, on which the server holds back its reply
 //! until there is something to read. Where the caller wants something else meanwhile, the task has
-//! the server answer at once, over one of the connections that are shared.
+//! the server answer at once, over one of the connections that are shared. In a cluster there is one
+//! such task for each slot, since no command may ask for more than one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use event_core::{FeedEntry, GroupBatch, Partition, Position, StoreError, Wanted, metrics};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, RedisWrite, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisWrite, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::connection::{AbortOnDrop, Attempts, Connections, Connector, Request};
+use crate::connection::{AbortOnDrop, Attempts, Connections, Links, Request};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::FeedKeys;
 use crate::store::Parts;
@@ -46,12 +49,23 @@ pub(crate) struct Reader {
     /// Something has changed, and the caller does not know yet.
     changed: bool,
     kept: HashMap<Partition, Kept>,
+    /// The only one; in a cluster one for each slot that something is wanted of.
+    sides: Vec<Side>,
+}
+
+/// What is read over one connection.
+struct Side {
+    /// In a cluster, the slot.
+    slot: Option<u16>,
+    /// Whether the group's changes are read here.
+    has_changes: bool,
     /// What the task has been asked for and has not answered yet: from where on each partition is
     /// read.
     asked: Option<HashMap<Partition, Position>>,
     /// Counts the plans.
     number: u64,
     task: Option<Task>,
+    wanted_at: Instant,
 }
 
 /// The stream of a group's changes.
@@ -112,29 +126,36 @@ impl Reader {
         operation: &'static str,
         changes: Option<Changes>,
     ) -> Self {
-        Self {
+        let mut reader = Self {
             parts: Arc::clone(parts),
             operation,
-            changes,
             changed: false,
             kept: HashMap::new(),
-            asked: None,
-            number: 0,
-            task: None,
+            sides: Vec::new(),
+            changes,
+        };
+        if let Some(changes) = &reader.changes {
+            let slot = parts.connections.slot(&changes.key);
+            reader.sides.push(Side::new(slot, true));
+        } else if !parts.connections.is_cluster() {
+            reader.sides.push(Side::new(None, false));
         }
+        reader
     }
 
     /// Waits until there is something of what is wanted, or something has changed in the group.
     ///
-    /// It may be dropped while it waits: what the task has read stays in its channel.
+    /// It may be dropped while it waits: what the tasks have read stays in their channels.
     pub(crate) async fn next(&mut self, wanted: &[Wanted]) -> Result<GroupBatch, StoreError> {
         self.keep_only(wanted);
-        while let Some(news) = self
-            .task
-            .as_mut()
-            .and_then(|task| task.news.try_recv().ok())
-        {
-            self.take_in(news)?;
+        for index in 0..self.sides.len() {
+            while let Some(news) = self.sides[index]
+                .task
+                .as_mut()
+                .and_then(|task| task.news.try_recv().ok())
+            {
+                self.take_in(index, news)?;
+            }
         }
         loop {
             let batch = self.hand_out(wanted);
@@ -142,18 +163,15 @@ impl Reader {
             if batch.changed || !batch.entries.is_empty() {
                 return Ok(batch);
             }
-            let Some(task) = &mut self.task else {
-                continue;
-            };
-            match task.news.recv().await {
-                Some(news) => self.take_in(news)?,
-                None => {
+            match news(&mut self.sides).await {
+                (index, Some(news)) => self.take_in(index, news)?,
+                (index, None) => {
                     tracing::error!(
                         operation = self.operation,
                         "the task that reads has ended; starting another"
                     );
-                    self.task = None;
-                    self.asked = None;
+                    self.sides[index].task = None;
+                    self.sides[index].asked = None;
                     // If it ends again and again, then not in a busy loop.
                     sleep(GRACE).await;
                 }
@@ -174,16 +192,23 @@ impl Reader {
             .retain(|_, kept| now.duration_since(kept.wanted_at) < KEEP);
     }
 
-    fn take_in(&mut self, news: Result<News, StoreError>) -> Result<(), StoreError> {
+    fn take_in(&mut self, index: usize, news: Result<News, StoreError>) -> Result<(), StoreError> {
+        let is_one_of_several = self.sides.len() > 1;
+        let side = &mut self.sides[index];
         let news = match news {
             Ok(news) => news,
             Err(error) => {
-                self.asked = None;
+                side.asked = None;
+                // One node that does not answer must not stop what is read from the others.
+                if is_one_of_several && matches!(error, StoreError::Unavailable { .. }) {
+                    tracing::error!(%error, "a part of the feeds cannot be read; trying again");
+                    return Ok(());
+                }
                 return Err(error);
             }
         };
-        if news.number == self.number {
-            self.asked = None;
+        if news.number == side.number {
+            side.asked = None;
         }
         if let (Some(changes), Some(newest)) = (&mut self.changes, news.changes) {
             changes.after = newest;
@@ -247,12 +272,95 @@ impl Reader {
         batch
     }
 
-    /// Asks the task for what comes next, unless that is what it reads already.
+    /// Asks for what comes next.
     fn plan(&mut self, wanted: &[Wanted]) {
+        if let [only @ Side { slot: None, .. }] = self.sides.as_mut_slice() {
+            only.plan(
+                &self.parts,
+                self.operation,
+                &self.changes,
+                &self.kept,
+                wanted.iter(),
+            );
+            return;
+        }
+        let now = Instant::now();
+        let mut by_slot: BTreeMap<_, Vec<&Wanted>> = BTreeMap::new();
+        for wish in wanted {
+            let keys = self.parts.keys.of(&wish.partition);
+            let slot = self.parts.connections.slot(keys.feed());
+            by_slot.entry(slot).or_default().push(wish);
+        }
+        // A slot whose reader has only paused keeps its connection.
+        self.sides.retain(|side| {
+            side.has_changes
+                || by_slot.contains_key(&side.slot)
+                || now.duration_since(side.wanted_at) < KEEP
+        });
+        for slot in by_slot.keys() {
+            if !self.sides.iter().any(|side| side.slot == *slot) {
+                self.sides.push(Side::new(*slot, false));
+            }
+        }
+        for side in &mut self.sides {
+            let wanted = by_slot.remove(&side.slot).unwrap_or_default();
+            if !wanted.is_empty() {
+                side.wanted_at = now;
+            }
+            if !wanted.is_empty() || side.has_changes {
+                let wanted = wanted.into_iter();
+                side.plan(
+                    &self.parts,
+                    self.operation,
+                    &self.changes,
+                    &self.kept,
+                    wanted,
+                );
+            }
+        }
+    }
+}
+
+/// What the first of the tasks has to say, and which it is; nothing where it has ended.
+async fn news(sides: &mut [Side]) -> (usize, Option<Result<News, StoreError>>) {
+    poll_fn(|context| {
+        for (index, side) in sides.iter_mut().enumerate() {
+            if let Some(task) = &mut side.task
+                && let Poll::Ready(news) = task.news.poll_recv(context)
+            {
+                return Poll::Ready((index, news));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Side {
+    fn new(slot: Option<u16>, has_changes: bool) -> Self {
+        Self {
+            slot,
+            has_changes,
+            asked: None,
+            number: 0,
+            task: None,
+            wanted_at: Instant::now(),
+        }
+    }
+
+    /// Asks the task for what comes next, unless that is what it reads already.
+    fn plan<'w>(
+        &mut self,
+        parts: &Arc<Parts>,
+        operation: &'static str,
+        changes: &Option<Changes>,
+        kept: &HashMap<Partition, Kept>,
+        wanted: impl ExactSizeIterator<Item = &'w Wanted>,
+    ) {
         let mut count = 0;
         let mut missing = Vec::with_capacity(wanted.len());
         for wish in wanted {
-            let kept = self.kept.get(&wish.partition);
+            let kept = kept.get(&wish.partition);
             let is_enough = kept.map_or(0, |kept| kept.entries.len()) >= wish.limit;
             if !is_enough {
                 missing.push((&wish.partition, kept.map_or(wish.after, Kept::end)));
@@ -271,7 +379,7 @@ impl Reader {
         self.number += 1;
         let read = |(partition, after): &(&Partition, Position)| Read {
             partition: (*partition).clone(),
-            keys: self.parts.keys.of(partition),
+            keys: parts.keys.of(partition),
             after: *after,
         };
         let plan = Plan {
@@ -283,24 +391,35 @@ impl Reader {
             .iter()
             .map(|(partition, after)| ((*partition).clone(), *after));
         self.asked = Some(asked.collect());
-        let task = self
-            .task
-            .get_or_insert_with(|| Task::start(&self.parts, self.operation, self.changes.clone()));
+        let task = self.task.get_or_insert_with(|| {
+            let changes = if self.has_changes {
+                changes.clone()
+            } else {
+                None
+            };
+            Task::start(parts, operation, self.slot, changes)
+        });
         task.plans.send_replace(Arc::new(plan));
     }
 }
 
 impl Task {
-    fn start(parts: &Arc<Parts>, operation: &'static str, changes: Option<Changes>) -> Self {
+    fn start(
+        parts: &Arc<Parts>,
+        operation: &'static str,
+        slot: Option<u16>,
+        changes: Option<Changes>,
+    ) -> Self {
         let (sender, news) = mpsc::channel(1);
         let (plans, receiver) = watch::channel(Arc::default());
         let source = Source {
-            connector: parts.connector.clone(),
             connections: Arc::clone(&parts.connections),
+            slot,
             operation,
             patience: parts.patience,
             changes,
             live: None,
+            moving_to: None,
             is_lost: false,
         };
         let task = tokio::spawn(source.follow(receiver, sender));
@@ -314,12 +433,15 @@ impl Task {
 
 /// Where news come from.
 struct Source {
-    connector: Connector,
     connections: Arc<Connections>,
+    /// In a cluster, the slot that everything lies in.
+    slot: Option<u16>,
     operation: &'static str,
     patience: Duration,
     changes: Option<Changes>,
     live: Option<Live>,
+    /// Where to connect next, while the slot is moving there.
+    moving_to: Option<Arc<Links>>,
     /// Whether there was one before, which broke.
     is_lost: bool,
 }
@@ -331,6 +453,12 @@ pub(crate) struct Live {
     pub(crate) id: Option<i64>,
     /// Keeps replies as they came, and what drives the connection then.
     tap: Option<(Tap, AbortOnDrop)>,
+    /// Other connections to the same server.
+    pub(crate) links: Arc<Links>,
+    /// Whether the server does not own the slot yet, and has to be told that it is meant.
+    is_asking: bool,
+    connections: Arc<Connections>,
+    slot: Option<u16>,
 }
 
 impl Source {
@@ -372,12 +500,23 @@ impl Source {
                     }
                 }
                 Err(error) => {
-                    self.is_lost |= self.live.take().is_some();
-                    if remedy(&error) == Remedy::Nothing {
-                        return Err(refused(self.operation, error));
+                    let was_live = self.live.take().is_some();
+                    match remedy(&error) {
+                        Remedy::Nothing => return Err(refused(self.operation, error)),
+                        Remedy::AskElsewhere => {
+                            self.moving_to = self.connections.moving_to(&error);
+                            if self.moving_to.is_none() {
+                                self.connections.learn(&error);
+                            }
+                            attempts.again(error).await?;
+                        }
+                        _ => {
+                            self.is_lost |= was_live;
+                            tracing::debug!(operation = self.operation, %error, "cannot read; trying again");
+                            self.connections.learn(&error);
+                            attempts.pause(error).await?;
+                        }
                     }
-                    tracing::debug!(operation = self.operation, %error, "cannot read; trying again");
-                    attempts.pause(error).await?;
                 }
             }
             if plans.borrow().number > plan.number {
@@ -401,20 +540,22 @@ impl Source {
         let live = match &mut self.live {
             Some(live) => live,
             none => {
-                let live = Live::connect(&self.connector).await?;
+                let moving_to = self.moving_to.take();
+                let live = Live::connect(&self.connections, self.slot, moving_to).await?;
                 if std::mem::take(&mut self.is_lost) {
-                    metrics::reconnects(&self.connector.address().to_string()).increment(1);
+                    let address = live.links.connector().address().to_string();
+                    metrics::reconnects(&address).increment(1);
                 }
                 none.insert(live)
             }
         };
         let reply = {
-            let id = live.id;
+            let (links, id) = (Arc::clone(&live.links), live.id);
             let reading = live.read(&command);
             tokio::pin!(reading);
             let interruption = async {
                 overtaken(plan, plans.clone()).await;
-                unblock(&self.connections, self.operation, id).await;
+                unblock(&links, self.operation, id).await;
             };
             tokio::select! {
                 biased;
@@ -488,28 +629,64 @@ impl Source {
 }
 
 impl Live {
-    pub(crate) async fn connect(connector: &Connector) -> Result<Self, RedisError> {
-        let (mut connection, tap) = connector.connect_for_reading(BLOCK + GRACE).await?;
-        let mut command = redis::cmd("CLIENT");
-        command.arg("ID");
-        let id = match connection.send_packed_command(&command).await? {
-            Value::Int(id) => Some(id),
-            // Where the user may not ask, a blocked connection is given up instead.
-            _ => None,
+    /// Connects to the server that serves a slot, or the one that it is moving to.
+    pub(crate) async fn connect(
+        connections: &Arc<Connections>,
+        slot: Option<u16>,
+        moving_to: Option<Arc<Links>>,
+    ) -> Result<Self, RedisError> {
+        let is_asking = moving_to.is_some();
+        let links = match moving_to {
+            Some(links) => links,
+            None => connections.serving(slot)?,
+        };
+        let connecting = async {
+            let connector = links.connector();
+            let (mut connection, tap) = connector.connect_for_reading(BLOCK + GRACE).await?;
+            let mut command = redis::cmd("CLIENT");
+            command.arg("ID");
+            let id = match connection.send_packed_command(&command).await? {
+                Value::Int(id) => Some(id),
+                // Where the user may not ask, a blocked connection is given up instead.
+                _ => None,
+            };
+            Ok::<_, RedisError>((connection, id, tap))
+        };
+        let (connection, id, tap) = tokio::select! {
+            biased;
+            connected = connecting => connected?,
+            () = connections.left(slot, &links), if !is_asking => return Err(left()),
         };
         Ok(Self {
             connection,
             id,
             tap,
+            links,
+            is_asking,
+            connections: Arc::clone(connections),
+            slot,
         })
     }
 
     /// Reads. Whoever does not wait for the reply must connect anew.
     pub(crate) async fn read(&mut self, command: &Cmd) -> Result<Reply, RedisError> {
+        if self.is_asking {
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.cmd("ASKING").add_command(command.clone());
+            let replies = self.connection.send_packed_commands(&pipeline, 0, 2);
+            return match replies.await?.pop().unwrap_or(Value::Nil) {
+                Value::ServerError(error) => Err(error.into()),
+                value => Ok(Reply::Parsed(value)),
+            };
+        }
         if let Some((tap, _)) = &self.tap {
             tap.open();
         }
-        let reply = self.connection.send_packed_command(command).await;
+        let reply = tokio::select! {
+            biased;
+            reply = self.connection.send_packed_command(command) => reply,
+            () = self.connections.left(self.slot, &self.links) => Err(left()),
+        };
         let raw = self.tap.as_ref().and_then(|(tap, _)| tap.take());
         match (reply?, raw) {
             (Value::ServerError(error), _) => Err(error.into()),
@@ -517,6 +694,11 @@ impl Live {
             (value, None) => Ok(Reply::Parsed(value)),
         }
     }
+}
+
+/// Where a server has been replaced, it may never answer.
+fn left() -> RedisError {
+    (ErrorKind::Io, "the slot is served by another node now").into()
 }
 
 /// Waits until another plan has come.
@@ -532,14 +714,14 @@ async fn overtaken(plan: &Plan, mut plans: watch::Receiver<Arc<Plan>>) {
 }
 
 /// Has the server answer on a blocked connection; comes to an end where that does not help.
-pub(crate) async fn unblock(connections: &Connections, operation: &'static str, id: Option<i64>) {
+pub(crate) async fn unblock(links: &Links, operation: &'static str, id: Option<i64>) {
     let Some(id) = id else { return };
     let deadline = Instant::now() + GRACE;
     let mut command = redis::cmd("CLIENT");
     command.arg("UNBLOCK").arg(id).arg("TIMEOUT");
     while Instant::now() < deadline {
         let request = Request::Command(&command);
-        match connections.ask(operation, request, None).await {
+        match links.ask(operation, request, None).await {
             // It answers now, if it does.
             Ok(Value::Int(1)) => return sleep(GRACE).await,
             Ok(_) => sleep(UNBLOCK_PAUSE).await,

@@ -3,6 +3,9 @@
 //! Publishing goes through one task, so that messages reach the server in the order of their
 //! numbers. Each subscription has a connection of its own, on which the server speaks unasked
 //! (RESP3); it is replaced when it breaks, and what was missed meanwhile shows in the numbers.
+//!
+//! In a cluster every node hears everything. A store publishes through one node, for as long as that
+//! is there, and subscribes to the same one, so that its own messages keep their order.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -181,7 +184,7 @@ pub(crate) async fn subscribe(
     let (sink, subscription) =
         RealtimeSubscription::channel(parts.realtime_capacity, Box::new(flush), Box::new(guard));
     let listener = Listener {
-        connector: parts.connector.clone(),
+        connections: Arc::clone(&parts.connections),
         channels: Arc::new(Channels::new(patterns)),
         sink,
     };
@@ -280,7 +283,7 @@ impl Channels {
 
 /// The connection of one subscription.
 struct Listener {
-    connector: Connector,
+    connections: Arc<Connections>,
     channels: Arc<Channels>,
     sink: RealtimeSink,
 }
@@ -292,11 +295,13 @@ impl Listener {
         let mut is_lost = false;
         loop {
             let lost = Arc::new(Notify::new());
-            match self.connect(Arc::clone(&lost)).await {
+            // In a cluster, another one may be there.
+            let connector = self.connections.listening();
+            match self.connect(&connector, Arc::clone(&lost)).await {
                 Ok(mut connection) => {
                     pauses = crate::connection::pauses();
                     if std::mem::replace(&mut is_lost, true) {
-                        metrics::reconnects(&self.connector.address().to_string()).increment(1);
+                        metrics::reconnects(&connector.address().to_string()).increment(1);
                     }
                     state.send_replace(Listening::Yes(connection.clone()));
                     loop {
@@ -310,10 +315,10 @@ impl Listener {
                         }
                     }
                     state.send_replace(Listening::No(None));
-                    tracing::warn!(address = %self.connector.address(), "a subscription's connection is lost; connecting again");
+                    tracing::warn!(address = %connector.address(), "a subscription's connection is lost; connecting again");
                 }
                 Err(error) => {
-                    tracing::debug!(address = %self.connector.address(), %error, "cannot subscribe; trying again");
+                    tracing::debug!(address = %connector.address(), %error, "cannot subscribe; trying again");
                     state.send_replace(Listening::No(Some(error)));
                 }
             }
@@ -321,7 +326,11 @@ impl Listener {
         }
     }
 
-    async fn connect(&self, lost: Arc<Notify>) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(
+        &self,
+        connector: &Connector,
+        lost: Arc<Notify>,
+    ) -> Result<MultiplexedConnection, RedisError> {
         let (channels, sink) = (Arc::clone(&self.channels), self.sink.clone());
         let deliver = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
             match push.kind {
@@ -330,7 +339,7 @@ impl Listener {
             }
             Ok(())
         };
-        let mut connection = self.connector.connect_for_pushes(deliver).await?;
+        let mut connection = connector.connect_for_pushes(deliver).await?;
         if !self.channels.exact.is_empty() {
             let exact: Vec<&str> = self.channels.exact.iter().map(String::as_str).collect();
             connection.subscribe(exact).await?;

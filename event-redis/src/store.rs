@@ -65,7 +65,8 @@ pub(crate) struct Parts {
 impl Parts {
     /// Whether one script may touch the keys of both feeds.
     pub(crate) fn same_slot(&self, source: &FeedKeys, target: &FeedKeys) -> bool {
-        self.shares_slots || source.feed() == target.feed()
+        source.feed() == target.feed()
+            || self.shares_slots && self.connections.same_slot(source.feed(), target.feed())
     }
 }
 

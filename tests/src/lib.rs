@@ -1,6 +1,7 @@
 //! Real Redis servers for the workspace's tests and benchmarks.
 //!
 //! - [`RedisServer`] starts, kills, freezes and restarts a server of its own.
+//! - [`RedisCluster`] is a cluster of such servers.
 //! - [`redis_server`] holds what it is started with: [`Aof`](redis_server::Aof),
 //!   [`Listen`](redis_server::Listen), and what can go wrong: [`Error`](redis_server::Error).
 //!
@@ -8,7 +9,7 @@
 
 pub mod redis_server;
 
-pub use redis_server::RedisServer;
+pub use redis_server::{RedisCluster, RedisServer};
 
 /// The programs in the documents must compile.
 #[cfg(doctest)]
@@ -21,6 +22,8 @@ mod documents {
     struct ChoosePartitions;
     #[doc = include_str!("../../docs/how-to/begin-or-reset-a-group.md")]
     struct BeginOrResetAGroup;
+    #[doc = include_str!("../../docs/how-to/run-on-a-cluster.md")]
+    struct RunOnACluster;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

@@ -20,6 +20,7 @@
 
 mod binary;
 mod builder;
+mod cluster;
 mod connection;
 mod error;
 mod process;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub use builder::{Aof, Listen, RedisServerBuilder};
+pub use cluster::RedisCluster;
 use connection::{Address, Reply};
 pub use error::Error;
 use process::{Process, Signal};

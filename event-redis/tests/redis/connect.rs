@@ -346,3 +346,16 @@ async fn a_replica_is_not_written_to() {
     appending.await.unwrap().unwrap();
     assert_eq!(replica.command(&["XLEN", "events:sdlc"]).unwrap(), "1");
 }
+
+#[cfg(not(feature = "cluster"))]
+#[tokio::test]
+async fn a_cluster_needs_the_feature() {
+    let server = RedisServer::builder();
+    let server = server.config("cluster-enabled", "yes").start().unwrap();
+    let error = RedisStore::connect(server.url()).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::WithoutCluster { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("feature `cluster`"), "{error}");
+}

@@ -232,9 +232,13 @@ fn socket_path(folder: &Path) -> Result<PathBuf, Error> {
 
 /// A random port that nobody listens on at the moment.
 fn free_port() -> Option<u16> {
+    free_port_below(PORTS.end)
+}
+
+pub(super) fn free_port_below(end: u16) -> Option<u16> {
     // The standard library has no random numbers but the seeds of its hash maps.
     let random = RandomState::new().hash_one(());
-    let span = u64::from(PORTS.end - PORTS.start);
+    let span = u64::from(end - PORTS.start);
     let port = PORTS.start + u16::try_from(random % span).ok()?;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
     Some(port)

@@ -114,6 +114,20 @@ pub enum Error {
     #[error("the server is not running: call `restart` first")]
     NotRunning,
 
+    /// The nodes of a cluster have not become one, or one does not serve what it should.
+    #[error(
+        "no node of the cluster {what} after {waited:?}: see whether its port plus 10000 is free; \
+         its log ends with:\n{log}"
+    )]
+    NoCluster {
+        /// What is not so.
+        what: &'static str,
+        /// How long was waited.
+        waited: Duration,
+        /// The end of a node's log.
+        log: String,
+    },
+
     /// The server still runs, although it was told to end or to halt.
     #[error(
         "the server (process {pid}) still ran {waited:?} after it was told to end or to halt: \

@@ -1,0 +1,15 @@
+//! The Redis store on a cluster.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod connect;
+mod contract;
+mod failover;
+mod load;
+mod resharding;
+mod routing;
+mod support;
