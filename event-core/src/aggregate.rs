@@ -2,6 +2,7 @@
 
 use crate::event::{Event, EventDefinition};
 use crate::recorded::{AggregateId, InvalidAggregateId};
+use crate::snapshot::SnapshotPolicy;
 
 /// State that is rebuilt from its own events, and decides which commands may happen.
 ///
@@ -63,6 +64,9 @@ use crate::recorded::{AggregateId, InvalidAggregateId};
 pub trait Aggregate: Default + Send + Sync + 'static {
     /// The aggregate's type: one word of lower-case letters, digits and `_`.
     const TYPE: &'static str;
+
+    /// When its state is kept, so that a load need not begin at the first event; never, by default.
+    const SNAPSHOTS: SnapshotPolicy<Self> = SnapshotPolicy::NEVER;
 
     /// Its events.
     type Event: Event;

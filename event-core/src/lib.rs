@@ -35,6 +35,7 @@ pub mod store;
 
 mod aggregate;
 mod repository;
+mod snapshot;
 
 mod subscription;
 
@@ -86,11 +87,12 @@ pub use recorded::{
     AggregateId, AggregateRef, InvalidAggregateId, InvalidPosition, MAX_AGGREGATE_ID_BYTES,
     Position, RecordedEvent, Version,
 };
-pub use repository::{At, Executed, Loaded, Repository, RepositoryError};
+pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};
 pub use service::{
     BuildError, Dispatched, Handled, Health, Mistake, Service, ServiceBuilder, ServiceError,
     ServiceState, Warning, shutdown_signal,
 };
+pub use snapshot::{Snapshot, SnapshotPolicy};
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
     Chosen, Commit, CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId,

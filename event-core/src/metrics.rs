@@ -76,6 +76,7 @@ const SERVER: &str = "server.address";
 const HANDLER: &str = "event.handler";
 const CHANGE: &str = "event.lease.change";
 const TYPE: &str = "event.type";
+const AGGREGATE: &str = "event.aggregate.type";
 
 /// What stands for this framework in the label that OpenTelemetry wants for messages.
 const THIS_SYSTEM: &str = "event";
@@ -188,8 +189,17 @@ pub const RETIRED: Metric = Metric {
     description: "Times that a stored event was passed over, since its type is retired",
 };
 
+/// Snapshots and cached states that could not be used.
+pub const STATES_PASSED_OVER: Metric = Metric {
+    name: "event.states.passed_over",
+    kind: MetricKind::Counter,
+    unit: Unit::Count,
+    labels: &[AGGREGATE],
+    description: "Snapshots and cached states that could not be used, so that a whole history was read",
+};
+
 /// All metrics there are.
-pub const ALL: [Metric; 12] = [
+pub const ALL: [Metric; 13] = [
     SENT,
     CONSUMED,
     PROCESS_DURATION,
@@ -202,6 +212,7 @@ pub const ALL: [Metric; 12] = [
     LEASE_CHANGES,
     COMMITS,
     RETIRED,
+    STATES_PASSED_OVER,
 ];
 
 /// Tells the recorder of the program the units and descriptions of all metrics. To be called once,
@@ -230,6 +241,11 @@ pub fn reconnects(server: &str) -> Counter {
 /// Counts events that are passed over, since their type is [retired](RETIRED).
 pub(crate) fn retired(event_type: &str) -> Counter {
     counter(&RETIRED, &[(TYPE, event_type)])
+}
+
+/// Counts the states of aggregates that are [passed over](STATES_PASSED_OVER).
+pub(crate) fn states_passed_over(aggregate_type: &str) -> Counter {
+    counter(&STATES_PASSED_OVER, &[(AGGREGATE, aggregate_type)])
 }
 
 fn labels(pairs: &[(&'static str, &str)]) -> Vec<Label> {

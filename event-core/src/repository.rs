@@ -1,10 +1,11 @@
 //! Repositories: aggregates loaded by replay, and commands executed on them.
 
+mod cache;
+mod fold;
+
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
@@ -12,11 +13,15 @@ use tracing::{Instrument, debug_span};
 
 use crate::BoxError;
 use crate::aggregate::{Aggregate, can_be_aggregate};
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, NewEvent};
 use crate::event::{Event, upcasts_are_whole};
-use crate::metrics::SentMetrics;
+use crate::metrics::{self, SentMetrics};
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
+use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{Append, AppendError, Appended, EventStore, Expected, ReadError, Versions};
+
+use cache::StateCache;
+use fold::Fold;
 
 /// How often a command is decided anew because another writer was faster.
 const DEFAULT_CONFLICT_RETRIES: usize = 32;
@@ -28,7 +33,9 @@ pub struct Repository<A> {
     codec: Codec,
     conflict_retries: usize,
     metrics: SentMetrics,
-    aggregate: PhantomData<fn() -> A>,
+    snapshots: SnapshotPolicy<A>,
+    snapshot_writer: SnapshotWriter,
+    cache: Option<StateCache<A>>,
 }
 
 /// An aggregate as it was loaded.
@@ -49,6 +56,28 @@ pub struct Executed<A> {
     pub version: Version,
     /// The new events; none where there was nothing to do.
     pub events: Vec<RecordedEvent>,
+}
+
+/// An event of an aggregate's past.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryEvent<E> {
+    /// Its version. Events that one stored event was split into have the same.
+    pub version: Version,
+    /// The event, as it is read today.
+    pub event: E,
+    /// The event as it was recorded, with its metadata.
+    pub recorded: RecordedEvent,
+}
+
+/// What has come of an aggregate from one version to another.
+#[derive(Clone, Debug)]
+pub struct Changes<A: Aggregate> {
+    /// The state at the earlier version.
+    pub before: A,
+    /// The state at the later one.
+    pub after: A,
+    /// What has happened in between, the oldest first.
+    pub events: Vec<HistoryEvent<A::Event>>,
 }
 
 /// A point in an aggregate's past.
@@ -84,7 +113,9 @@ impl<A: Aggregate> Repository<A> {
             codec,
             conflict_retries: DEFAULT_CONFLICT_RETRIES,
             metrics: SentMetrics::default(),
-            aggregate: PhantomData,
+            snapshots: A::SNAPSHOTS,
+            snapshot_writer: SnapshotWriter::default(),
+            cache: None,
         }
     }
 
@@ -94,13 +125,75 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// Rebuilds an aggregate from its whole history.
+    /// Keeps the states that were loaded, in up to so many bytes, so that loads read only what came
+    /// after, and commands are decided without reading. What other processes append is seen all the
+    /// same: the history has the last word on every load and every command.
+    ///
+    /// A state is taken to be as large as the events it is made of; see
+    /// [`with_weighed_cache`](Self::with_weighed_cache) where it is much smaller.
+    ///
+    /// ```
+    /// # use event_core::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Event)]
+    /// # enum CounterEvent {
+    /// #     #[event("counter.raised")]
+    /// #     Raised { by: u32 },
+    /// # }
+    /// # #[derive(Clone, Default)]
+    /// # struct Counter;
+    /// # impl Aggregate for Counter {
+    /// #     const TYPE: &'static str = "counter";
+    /// #     type Event = CounterEvent;
+    /// #     type Command = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     fn apply(&mut self, _: &CounterEvent) {}
+    /// #     fn handle(&self, by: u32) -> Result<Vec<CounterEvent>, Self::Error> {
+    /// #         Ok(vec![CounterEvent::Raised { by }])
+    /// #     }
+    /// # }
+    /// let counters = Repository::<Counter>::new(MemoryStore::new()).with_cache(64 << 20);
+    /// ```
+    pub fn with_cache(mut self, bytes: usize) -> Self
+    where
+        A: Clone,
+    {
+        self.cache = Some(StateCache::new(bytes, None));
+        self
+    }
+
+    /// As [`with_cache`](Self::with_cache), where `weigh` says what a state takes, in bytes.
+    pub fn with_weighed_cache(mut self, bytes: usize, weigh: fn(&A) -> usize) -> Self
+    where
+        A: Clone,
+    {
+        self.cache = Some(StateCache::new(bytes, Some(weigh)));
+        self
+    }
+
+    /// Keeps snapshots by another policy than the aggregate's own.
+    pub fn with_snapshots(mut self, policy: SnapshotPolicy<A>) -> Self {
+        self.snapshots = policy;
+        self
+    }
+
+    /// Waits until the snapshots that loads and commands have begun to write are written.
+    pub async fn finish_snapshots(&self) {
+        self.snapshot_writer.finish().await;
+    }
+
+    /// Rebuilds an aggregate: from its newest snapshot or its cached state where there is one, else from
+    /// its whole history.
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] where it has no events.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
-        self.load_versions(&aggregate, &Versions::all()).await
+        let fold = self.newest(&aggregate).await?;
+        Ok(Loaded {
+            version: fold.version,
+            state: fold.state,
+        })
     }
 
     /// Rebuilds an aggregate as it was at a point in its past.
@@ -110,29 +203,96 @@ impl<A: Aggregate> Repository<A> {
     /// [`RepositoryError::NoSuchVersion`] where it has not got so far.
     pub async fn load_at(&self, id: &str, at: At) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
-        let loaded = match at {
-            At::Version(version) => {
-                let versions = Versions::all().to(version);
-                let loaded = self.load_versions(&aggregate, &versions).await?;
-                if loaded.version < version {
-                    return Err(RepositoryError::NoSuchVersion {
-                        aggregate,
-                        wanted: version,
-                        highest: loaded.version,
-                    });
-                }
-                loaded
-            }
+        let fold = match at {
+            At::Version(version) => self.at_version(&aggregate, version).await?,
             At::Time(time) => {
                 let mut fold = Fold::new(Some(time));
                 self.replay(&aggregate, &Versions::all(), &mut fold).await?;
-                fold.finish()?
+                fold.check().map_err(ReadError::from)?;
+                fold
             }
         };
-        if loaded.version == 0 {
+        if fold.version == 0 {
             return Err(RepositoryError::NotFound { aggregate });
         }
-        Ok(loaded)
+        Ok(Loaded {
+            version: fold.version,
+            state: fold.state,
+        })
+    }
+
+    /// Reads events of an aggregate, each as it was recorded and as it is read today: a page at a time,
+    /// by [`Versions::limit`].
+    ///
+    /// ```
+    /// # use event_core::prelude::*;
+    /// # use event_core::Versions;
+    /// # async fn print<A: Aggregate>(repository: Repository<A>) -> Result<(), BoxError>
+    /// # where A::Event: std::fmt::Debug {
+    /// let mut next = 1;
+    /// loop {
+    ///     let page = repository.history("gothic", &Versions::from(next).limit(100)).await?;
+    ///     let Some(last) = page.last() else { break };
+    ///     next = last.version + 1;
+    ///     for past in &page {
+    ///         println!("{} {} {:?}", past.version, past.recorded.metadata().timestamp, past.event);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::Read`] where one cannot
+    /// be read.
+    pub async fn history(
+        &self,
+        id: &str,
+        versions: &Versions,
+    ) -> Result<Vec<HistoryEvent<A::Event>>, RepositoryError> {
+        let aggregate = AggregateId::of::<A>(id)?;
+        let recorded = self.store.read_aggregate(&aggregate, versions).await;
+        let mut events = Vec::new();
+        for recorded in recorded.map_err(RepositoryError::of_read)? {
+            let version = recorded.aggregate().map_or(0, |own| own.version);
+            let decoded = recorded.decode_all::<A::Event>();
+            for event in decoded.map_err(ReadError::from)? {
+                events.push(HistoryEvent {
+                    version,
+                    event,
+                    recorded: recorded.clone(),
+                });
+            }
+        }
+        Ok(events)
+    }
+
+    /// What has come of an aggregate from one version to a later one; 0 is before its first event.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::NoSuchVersion`] where it
+    /// has not got so far.
+    pub async fn changes(
+        &self,
+        id: &str,
+        from: Version,
+        to: Version,
+    ) -> Result<Changes<A>, RepositoryError> {
+        let aggregate = AggregateId::of::<A>(id)?;
+        let after = self.at_version(&aggregate, to).await?;
+        let before = match from {
+            0 => Fold::new(None),
+            from => self.at_version(&aggregate, from).await?,
+        };
+        let events = match from < to {
+            true => self.history(id, &Versions::from(from + 1).to(to)).await?,
+            false => Vec::new(),
+        };
+        Ok(Changes {
+            before: before.state,
+            after: after.state,
+            events,
+        })
     }
 
     /// Appends events to an aggregate without asking it.
@@ -162,7 +322,13 @@ impl<A: Aggregate> Repository<A> {
         command: A::Command,
     ) -> Result<Executed<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
-        let mut fold = Fold::<A>::new(None);
+        // A cached state may be old: then the append says so.
+        let cached = self.cache.as_ref().and_then(|cache| cache.resume(id));
+        let mut is_newest = cached.is_none();
+        let mut fold = match cached {
+            Some(fold) => fold,
+            None => self.newest_or_new(&aggregate).await?,
+        };
         let mut delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(1))
             .with_max_delay(Duration::from_millis(64))
@@ -170,19 +336,17 @@ impl<A: Aggregate> Repository<A> {
             .with_jitter()
             .build();
         loop {
-            let versions = Versions::from(fold.version + 1);
-            match self.replay(&aggregate, &versions, &mut fold).await {
-                Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
+            let decided = fold.state.handle(command.clone());
+            if !is_newest && !decided.as_ref().is_ok_and(|events| !events.is_empty()) {
+                // Nothing is appended, so nothing would say that the state is old.
+                fold = self.caught_up_or_new(&aggregate, fold).await?;
+                is_newest = true;
+                continue;
             }
-            fold.check()?;
-            let events =
-                fold.state
-                    .handle(command.clone())
-                    .map_err(|reason| RepositoryError::Rejected {
-                        aggregate: aggregate.clone(),
-                        reason: reason.into(),
-                    })?;
+            let events = decided.map_err(|reason| RepositoryError::Rejected {
+                aggregate: aggregate.clone(),
+                reason: reason.into(),
+            })?;
             if events.is_empty() {
                 return Ok(Executed {
                     state: fold.state,
@@ -197,21 +361,202 @@ impl<A: Aggregate> Repository<A> {
                     for event in &events {
                         fold.state.apply(event);
                     }
+                    fold.version = appended.version();
+                    if let Some(last) = append.events().last() {
+                        fold.event_id = last.metadata().event_id;
+                    }
+                    let size = |event: &NewEvent| event.payload().len();
+                    fold.bytes += append.events().iter().map(size).sum::<usize>();
+                    self.keep(&aggregate, &mut fold, Duration::ZERO);
                     return Ok(Executed {
                         state: fold.state,
-                        version: appended.version(),
+                        version: fold.version,
                         events: recorded(&append, &appended),
                     });
                 }
-                Err(error @ AppendError::Conflict { .. }) => match delays.next() {
+                Err(error @ AppendError::Conflict { .. }) if is_newest => match delays.next() {
                     None => return Err(error.into()),
                     Some(delay) => {
                         tracing::debug!(%error, "deciding again");
                         tokio::time::sleep(delay).await;
                     }
                 },
+                Err(AppendError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+            fold = self.caught_up_or_new(&aggregate, fold).await?;
+            is_newest = true;
+        }
+    }
+
+    /// The newest state.
+    async fn newest(&self, aggregate: &AggregateId) -> Result<Fold<A>, RepositoryError> {
+        let begun = Instant::now();
+        let cached = self.cache.as_ref();
+        let fold = match cached.and_then(|cache| cache.resume(aggregate.id())) {
+            Some(fold) => Some(fold),
+            None => self.of_snapshot(aggregate, Version::MAX).await?,
+        };
+        let mut fold = match fold {
+            Some(fold) => self.caught_up(aggregate, fold).await?,
+            None => self.whole(aggregate).await?,
+        };
+        self.keep(aggregate, &mut fold, begun.elapsed());
+        Ok(fold)
+    }
+
+    async fn newest_or_new(&self, aggregate: &AggregateId) -> Result<Fold<A>, RepositoryError> {
+        match self.newest(aggregate).await {
+            Err(RepositoryError::NotFound { .. }) => Ok(Fold::new(None)),
+            newest => newest,
+        }
+    }
+
+    /// Takes in what has come since, if the history is still the same; else reads all of it.
+    async fn caught_up(
+        &self,
+        aggregate: &AggregateId,
+        fold: Fold<A>,
+    ) -> Result<Fold<A>, RepositoryError> {
+        let mut fold = fold.again();
+        let versions = Versions::from(fold.first());
+        let read = self.replay(aggregate, &versions, &mut fold).await;
+        if let Err(RepositoryError::NotFound { .. }) = &read {
+            self.forget(aggregate);
+        }
+        read?;
+        if fold.check().map_err(ReadError::from)? {
+            return Ok(fold);
+        }
+        self.forget(aggregate);
+        self.passed_over(
+            aggregate,
+            "the history has another event at its version, or none",
+        );
+        self.whole(aggregate).await
+    }
+
+    async fn caught_up_or_new(
+        &self,
+        aggregate: &AggregateId,
+        fold: Fold<A>,
+    ) -> Result<Fold<A>, RepositoryError> {
+        if fold.version == 0 {
+            return self.newest_or_new(aggregate).await;
+        }
+        match self.caught_up(aggregate, fold).await {
+            Ok(mut fold) => {
+                self.keep(aggregate, &mut fold, Duration::ZERO);
+                Ok(fold)
+            }
+            Err(RepositoryError::NotFound { .. }) => Ok(Fold::new(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The state as the whole history makes it.
+    async fn whole(&self, aggregate: &AggregateId) -> Result<Fold<A>, RepositoryError> {
+        let mut fold = Fold::new(None);
+        self.replay(aggregate, &Versions::all(), &mut fold).await?;
+        fold.check().map_err(ReadError::from)?;
+        Ok(fold)
+    }
+
+    async fn at_version(
+        &self,
+        aggregate: &AggregateId,
+        version: Version,
+    ) -> Result<Fold<A>, RepositoryError> {
+        let mut read = None;
+        if let Some(mut fold) = self.of_snapshot(aggregate, version).await? {
+            let versions = Versions::from(fold.first()).to(version);
+            self.replay(aggregate, &versions, &mut fold).await?;
+            if fold.check().map_err(ReadError::from)? {
+                read = Some(fold);
+            } else {
+                self.passed_over(
+                    aggregate,
+                    "the history has another event at its version, or none",
+                );
+            }
+        }
+        let fold = match read {
+            Some(fold) => fold,
+            None => {
+                let mut fold = Fold::new(None);
+                let versions = Versions::all().to(version);
+                self.replay(aggregate, &versions, &mut fold).await?;
+                fold.check().map_err(ReadError::from)?;
+                fold
+            }
+        };
+        if fold.version < version {
+            return Err(RepositoryError::NoSuchVersion {
+                aggregate: aggregate.clone(),
+                wanted: version,
+                highest: fold.version,
+            });
+        }
+        Ok(fold)
+    }
+
+    /// The state of the newest snapshot, if there is one that can be read and is not too new.
+    async fn of_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        newest: Version,
+    ) -> Result<Option<Fold<A>>, RepositoryError> {
+        if !self.snapshots.is_on() {
+            return Ok(None);
+        }
+        let snapshot = match self.store.load_snapshot(aggregate).await {
+            Ok(Some(snapshot)) if snapshot.version <= newest => snapshot,
+            Ok(_) => return Ok(None),
+            Err(ReadError::Codec(error)) => {
+                self.passed_over(aggregate, &error.to_string());
+                return Ok(None);
+            }
+            Err(error) => return Err(RepositoryError::of_read(error)),
+        };
+        match self.snapshots.read(&snapshot) {
+            Ok(state) => {
+                let (version, event_id) = (snapshot.version, snapshot.event_id);
+                let fold = Fold::resume(state, version, event_id, snapshot.state.len());
+                Ok(Some(fold.with_snapshot(version)))
+            }
+            Err(reason) => {
+                self.passed_over(aggregate, &reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says that a snapshot or a cached state is not used.
+    fn passed_over(&self, aggregate: &AggregateId, reason: &str) {
+        tracing::warn!(%aggregate, reason, "a state that was kept is passed over; the whole history is read");
+        metrics::states_passed_over(A::TYPE).increment(1);
+    }
+
+    fn forget(&self, aggregate: &AggregateId) {
+        if let Some(cache) = &self.cache {
+            cache.forget(aggregate.id());
+        }
+    }
+
+    /// Keeps a state for the next load, and as a snapshot if one is due.
+    fn keep(&self, aggregate: &AggregateId, fold: &mut Fold<A>, took: Duration) {
+        let events = fold.version.saturating_sub(fold.snapshot);
+        if self.snapshots.is_due(events, took) {
+            let begun = self.snapshot_writer.begin(&self.store, aggregate, || {
+                self.snapshots
+                    .write(&fold.state, fold.version, fold.event_id)
+            });
+            if begun {
+                fold.snapshot = fold.version;
+            }
+        }
+        if let Some(cache) = &self.cache {
+            cache.keep(aggregate.id(), fold);
         }
     }
 
@@ -240,16 +585,6 @@ impl<A: Aggregate> Repository<A> {
         appended
     }
 
-    async fn load_versions(
-        &self,
-        aggregate: &AggregateId,
-        versions: &Versions,
-    ) -> Result<Loaded<A>, RepositoryError> {
-        let mut fold = Fold::new(None);
-        self.replay(aggregate, versions, &mut fold).await?;
-        fold.finish()
-    }
-
     async fn replay(
         &self,
         aggregate: &AggregateId,
@@ -259,76 +594,7 @@ impl<A: Aggregate> Repository<A> {
         self.store
             .replay(aggregate, versions, &mut |entry| fold.take(entry))
             .await
-            .map_err(|error| match error {
-                ReadError::NotFound { aggregate } => RepositoryError::NotFound { aggregate },
-                other => RepositoryError::Read(other),
-            })
-    }
-}
-
-/// A state that grows event by event.
-struct Fold<A> {
-    state: A,
-    version: Version,
-    until: Option<DateTime<Utc>>,
-    failure: Option<CodecError>,
-}
-
-impl<A: Aggregate> Fold<A> {
-    fn new(until: Option<DateTime<Utc>>) -> Self {
-        Self {
-            state: A::default(),
-            version: 0,
-            until,
-            failure: None,
-        }
-    }
-
-    fn take(&mut self, entry: crate::codec::history::HistoryEntry<'_>) -> ControlFlow<()> {
-        let taken = match self.until {
-            None => entry.decode::<A::Event>().map(Some),
-            Some(until) => match entry.timestamp_micros() {
-                Ok(micros) if micros > until.timestamp_micros() => Ok(None),
-                Ok(_) => entry.decode::<A::Event>().map(Some),
-                Err(error) => Err(error),
-            },
-        };
-        match taken {
-            Ok(Some((version, _))) if version != self.version + 1 => {
-                self.failure = Some(CodecError::malformed(format!(
-                    "version {version} of a history follows version {}",
-                    self.version
-                )));
-                ControlFlow::Break(())
-            }
-            Ok(Some((version, decoded))) => {
-                for event in decoded {
-                    self.state.apply(&event);
-                }
-                self.version = version;
-                ControlFlow::Continue(())
-            }
-            Ok(None) => ControlFlow::Break(()),
-            Err(error) => {
-                self.failure = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn check(&mut self) -> Result<(), RepositoryError> {
-        match self.failure.take() {
-            None => Ok(()),
-            Some(error) => Err(RepositoryError::Read(error.into())),
-        }
-    }
-
-    fn finish(mut self) -> Result<Loaded<A>, RepositoryError> {
-        self.check()?;
-        Ok(Loaded {
-            state: self.state,
-            version: self.version,
-        })
+            .map_err(RepositoryError::of_read)
     }
 }
 
@@ -415,7 +681,20 @@ impl fmt::Debug for RepositoryError {
     }
 }
 
+impl From<ReadError> for RepositoryError {
+    fn from(error: ReadError) -> Self {
+        Self::of_read(error)
+    }
+}
+
 impl RepositoryError {
+    fn of_read(error: ReadError) -> Self {
+        match error {
+            ReadError::NotFound { aggregate } => Self::NotFound { aggregate },
+            other => Self::Read(other),
+        }
+    }
+
     /// The aggregate's own error, where it refused the command and `E` is that error's type.
     pub fn rejection<E: std::error::Error + 'static>(&self) -> Option<&E> {
         match self {

@@ -42,6 +42,7 @@ use crate::event::Category;
 use crate::partition::Partition;
 use crate::realtime::Realtime;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
+use crate::snapshot::Snapshot;
 
 /// Appends events and reads them: by aggregate, or by category in the order of their feed.
 ///
@@ -124,6 +125,39 @@ pub trait EventStore: Send + Sync + 'static {
             None => Ok(events),
             Some(error) => Err(error.into()),
         }
+    }
+
+    /// Keeps the state of an aggregate, unless one of the same or a later version is kept; `false` then.
+    /// A store without snapshots keeps none.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        let _ = (aggregate, snapshot);
+        Ok(false)
+    }
+
+    /// The newest state of an aggregate that is kept, if one is. Whoever goes on from it must see that
+    /// the history has its event.
+    ///
+    /// # Errors
+    /// [`ReadError::Codec`] where what is kept is not in the stored form.
+    async fn load_snapshot(&self, aggregate: &AggregateId) -> Result<Option<Snapshot>, ReadError> {
+        let _ = aggregate;
+        Ok(None)
+    }
+
+    /// Forgets the state of an aggregate that is kept; `false` where there was none.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
+        let _ = aggregate;
+        Ok(false)
     }
 
     /// How many partitions the feed of a category has. That never changes once it has events.
@@ -278,6 +312,22 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
         versions: &Versions,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
         (**self).read_aggregate(aggregate, versions).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        (**self).save_snapshot(aggregate, snapshot).await
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateId) -> Result<Option<Snapshot>, ReadError> {
+        (**self).load_snapshot(aggregate).await
+    }
+
+    async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
+        (**self).delete_snapshot(aggregate).await
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

@@ -169,10 +169,19 @@ impl FeedKeys {
 
     /// Adds the key of an aggregate's history to a command.
     pub(crate) fn write_history(&self, command: &mut Cmd, aggregate: &AggregateId) {
+        self.write_of_aggregate(command, "history:", aggregate);
+    }
+
+    /// Adds the key of an aggregate's snapshot to a command.
+    pub(crate) fn write_snapshot(&self, command: &mut Cmd, aggregate: &AggregateId) {
+        self.write_of_aggregate(command, "snapshot:", aggregate);
+    }
+
+    fn write_of_aggregate(&self, command: &mut Cmd, what: &str, aggregate: &AggregateId) {
         let mut key = command.writer_for_next_arg();
         for part in [
             self.braced.as_str(),
-            "history:",
+            what,
             aggregate.aggregate_type(),
             ":",
             aggregate.id(),

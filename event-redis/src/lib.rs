@@ -41,6 +41,7 @@
 //! | `{events:<category>}:outbox:<group>:<feed>` | stream | what a group has emitted to a feed in another slot, until it is delivered |
 //! | `{events:<category>}:outboxes:<group>` | hash | the numbers of the last records of these outboxes |
 //! | `{events:<category>}:delivered` | hash | up to which number this feed has the records of outboxes elsewhere |
+//! | `{events:<category>}:snapshot:<type>:<id>` | hash | the aggregate's newest snapshot |
 //! | `{events:<category>}:ids:0`, `…:ids:1` | hash | where the newest events lie, by event id |
 //! | `{events:<category>}:published` | hash | how many events were published on commit, by type; and the `incarnation` of who numbers them |
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
@@ -74,6 +75,7 @@ mod reader;
 mod realtime;
 mod reset;
 mod scripts;
+mod snapshots;
 mod start;
 mod store;
 mod tap;

@@ -12,6 +12,10 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Keeps the state of an aggregate.
+pub(crate) static SNAPSHOT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/snapshot.lua")));
+
 /// Records how many partitions a category has: see the script.
 pub(crate) static PARTITIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/partitions.lua")));

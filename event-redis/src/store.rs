@@ -14,7 +14,7 @@ use event_core::{
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Reset, ResetError, Start, StoreError, Versions,
+    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -30,7 +30,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
-    realtime, reset,
+    realtime, reset, snapshots,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -116,6 +116,22 @@ impl EventStore for RedisStore {
         visit: &mut (dyn for<'a> FnMut(HistoryEntry<'a>) -> ControlFlow<()> + Send),
     ) -> Result<(), ReadError> {
         history::replay(&self.parts, aggregate, versions, visit).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        snapshots::save(&self.parts, aggregate, snapshot).await
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateId) -> Result<Option<Snapshot>, ReadError> {
+        snapshots::load(&self.parts, aggregate).await
+    }
+
+    async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
+        snapshots::delete(&self.parts, aggregate).await
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

@@ -63,6 +63,21 @@ impl<'a> HistoryEntry<'a> {
         })
     }
 
+    /// The id of its event, without reading the rest.
+    ///
+    /// # Errors
+    /// [`CodecError::Malformed`] where the element is not in the stored form.
+    pub fn event_id(&self) -> Result<Uuid, CodecError> {
+        event_id_of(self.element).ok_or_else(|| {
+            CodecError::malformed("an element of a history must have an event id as its third part")
+        })
+    }
+
+    /// What it takes in the store, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.element.len()
+    }
+
     /// Reads it as a Rust type, and nothing else of it.
     ///
     /// # Errors
@@ -146,6 +161,15 @@ fn version_of(element: &[u8]) -> Option<Version> {
     let rest = element.strip_prefix(b"[1,")?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+/// The id behind the version.
+fn event_id_of(element: &[u8]) -> Option<Uuid> {
+    let rest = element.strip_prefix(b"[1,")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = rest.get(digits..)?.strip_prefix(b",\"")?;
+    let id = rest.get(..36)?;
+    Uuid::try_parse_ascii(id).ok()
 }
 
 /// The part of an element behind the position: times, causes and the rest, with the closing
@@ -414,6 +438,7 @@ mod tests {
         );
         let entry = HistoryEntry::new(element.as_bytes());
         assert_eq!(entry.version().unwrap(), 7);
+        assert_eq!(entry.event_id().unwrap(), Uuid::from_u128(1));
         assert_eq!(entry.timestamp_micros().unwrap(), 1_700_000_000_000_123);
         assert_eq!(
             entry.decode::<Counted>().unwrap(),

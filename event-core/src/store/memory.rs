@@ -25,6 +25,7 @@ use crate::realtime::{
     RealtimeSubscription,
 };
 use crate::recorded::{AggregateId, Position, Version};
+use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, EventStore,
     FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
@@ -80,6 +81,7 @@ struct Subscriber {
 struct Feed {
     entries: Vec<(Position, EntryFields<'static>)>,
     histories: HashMap<AggregateId, Vec<Element>>,
+    snapshots: HashMap<AggregateId, Snapshot>,
     remembered: RememberedIds,
     head: watch::Sender<Position>,
 }
@@ -95,6 +97,7 @@ impl Default for Feed {
         Self {
             entries: Vec::new(),
             histories: HashMap::new(),
+            snapshots: HashMap::new(),
             remembered: RememberedIds::default(),
             head: watch::Sender::new(Position::START),
         }
@@ -203,6 +206,12 @@ impl fmt::Debug for MemoryStore {
 impl Content {
     fn feed(&mut self, partition: &Partition) -> &mut Feed {
         self.feeds.entry(partition.clone()).or_default()
+    }
+
+    /// The feed that an aggregate lies in.
+    fn feed_of(&mut self, aggregate: &AggregateId) -> &mut Feed {
+        let count = self.partitions(aggregate.category());
+        self.feed(&Partition::of_aggregate(aggregate, count))
     }
 
     fn tell_readers(&self) {
@@ -512,6 +521,34 @@ impl EventStore for MemoryStore {
             Direction::Backwards => chosen.rev().try_for_each(&mut visit),
         };
         Ok(())
+    }
+
+    async fn save_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        let mut content = self.content();
+        let snapshots = &mut content.feed_of(aggregate).snapshots;
+        if snapshots
+            .get(aggregate)
+            .is_some_and(|kept| kept.version >= snapshot.version)
+        {
+            return Ok(false);
+        }
+        snapshots.insert(aggregate.clone(), snapshot.clone());
+        Ok(true)
+    }
+
+    async fn load_snapshot(&self, aggregate: &AggregateId) -> Result<Option<Snapshot>, ReadError> {
+        let mut content = self.content();
+        Ok(content.feed_of(aggregate).snapshots.get(aggregate).cloned())
+    }
+
+    async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
+        let mut content = self.content();
+        let snapshots = &mut content.feed_of(aggregate).snapshots;
+        Ok(snapshots.remove(aggregate).is_some())
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

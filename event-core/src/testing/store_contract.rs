@@ -22,6 +22,7 @@
 //! | [`dead_letters`] | listed, looked at, redriven, discarded |
 //! | [`realtime`] | events that are sent and not kept |
 //! | [`repository`] | loads and commands on top of the store |
+//! | [`snapshots`] | states that are kept, and histories that have the last word |
 //!
 //! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
 //! finds, or because nothing has come for 30 seconds.
@@ -94,6 +95,8 @@ pub mod dead_letters;
 pub mod realtime;
 
 pub mod repository;
+
+pub mod snapshots;
 
 use std::time::Duration;
 
@@ -360,6 +363,21 @@ macro_rules! store_contract_tests {
                 a_command_that_leads_to_nothing_appends_nothing
                 a_refused_command_appends_nothing
                 of_64_commands_at_once_each_counts
+            }
+            snapshots {
+                of_three_snapshots_the_newest_is_kept
+                a_snapshot_survives
+                a_deleted_snapshot_is_gone
+                a_load_goes_on_from_a_snapshot
+                an_unusable_snapshot_is_passed_over
+                a_snapshot_is_written_when_it_is_due
+                a_snapshot_and_its_tail_equal_the_history
+                a_cached_state_takes_in_what_others_append
+                a_cached_state_does_not_decide_alone
+                commands_on_cached_states_each_count
+                a_history_is_read_in_pages
+                changes_are_told_by_states_and_events
+                a_conflict_that_does_not_end_is_an_error
             }
         }
     };

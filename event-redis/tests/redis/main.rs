@@ -19,6 +19,7 @@ mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;
+mod snapshots;
 mod stored_form;
 mod support;
 #[cfg(feature = "tls")]

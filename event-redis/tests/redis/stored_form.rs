@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
     Expected, FeedEntry, Groups, Lease, Metadata, NewEvent, ParallelGroup, ParallelGroups,
-    Partition, Position, RealtimePublisher, Reset, Start,
+    Partition, Position, RealtimePublisher, Reset, Snapshot, Start,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
@@ -142,6 +142,17 @@ async fn the_keys_are_those_of_the_table() {
     }
     let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]);
     let appended = store.append(&append).await.unwrap();
+    let snapshot = Snapshot {
+        version: 1,
+        event_id: id(1),
+        state_version: 1,
+        state: "{}".into(),
+    };
+    let saved = store.save_snapshot(&project("gothic"), &snapshot).await;
+    assert!(saved.unwrap());
+    let fields = ["HKEYS", "{events:sdlc}:snapshot:project:gothic"];
+    let fields = server.command(&fields).unwrap();
+    assert_eq!(fields.lines().collect::<Vec<_>>(), names("## A snapshot"));
     let long = std::time::Duration::from_secs(60);
     let handler = ParallelGroup {
         group: "agents".into(),

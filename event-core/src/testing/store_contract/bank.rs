@@ -34,7 +34,7 @@ impl Event for AccountEvent {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::testing) struct Account {
     pub(in crate::testing) balance: u64,
     pub(in crate::testing) entries: u64,
