@@ -120,7 +120,7 @@ fn share(events: usize, appends: usize) -> anyhow::Result<Vec<Vec<Append>>> {
 }
 
 /// The call of the script that the store makes of an append.
-fn command(script: &AppendScript, append: &Append) -> anyhow::Result<Cmd> {
+pub(crate) fn command(script: &AppendScript, append: &Append) -> anyhow::Result<Cmd> {
     let texts = append
         .events()
         .iter()

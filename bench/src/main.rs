@@ -11,6 +11,7 @@ mod drain;
 mod emit;
 mod execute;
 mod feed;
+mod kept;
 mod latency;
 mod load;
 mod memory;
@@ -85,6 +86,7 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     append::measure(plan, report).await?;
     load::measure(plan, report).await?;
     execute::measure(plan, report).await?;
+    kept::measure(plan, report).await?;
     feed::measure(plan, report).await?;
     drain::measure(plan, report).await?;
     emit::measure(plan, report).await?;

@@ -49,7 +49,7 @@ pub(crate) struct ItemAdded {
 }
 
 /// State as small as it may be: what is measured is the way to it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     customer: String,
     items: u32,
