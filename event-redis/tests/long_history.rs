@@ -73,11 +73,16 @@ async fn a_million_events_are_loaded_in_bounded_memory() {
     let key = "{events:counter}:history:counter:visits";
     for first in (1..EVENTS).step_by(50_000) {
         let (first, last) = (first.to_string(), (first + 49_999).to_string());
-        server.command(&["EVAL", FILL, "1", key, &first, &last]).unwrap();
+        server
+            .command(&["EVAL", FILL, "1", key, &first, &last])
+            .unwrap();
     }
     let counters = Repository::<Counter>::new(RedisStore::connect(server.url()).await.unwrap());
     // Whatever a load needs in any case is there before it is counted.
-    counters.load_at("visits", At::Version(5_000)).await.unwrap();
+    counters
+        .load_at("visits", At::Version(5_000))
+        .await
+        .unwrap();
     let before = peak();
     let loaded = counters.load("visits").await.unwrap();
     assert_eq!((loaded.version, loaded.state.total), (EVENTS, EVENTS));
