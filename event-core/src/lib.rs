@@ -96,11 +96,11 @@ pub use snapshot::{Snapshot, SnapshotPolicy};
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
     Chosen, Commit, CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId,
-    DeadLetterReason, DeadLetters, Direction, EntryEmits, EventStore, Expected, FeedEntry,
+    DeadLetterReason, DeadLetters, Direction, Done, EntryEmits, EventStore, Expected, FeedEntry,
     FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
-    InspectedDeadLetter, Lease, Limits, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
-    ParallelLag, ParallelReader, Progress, ReadError, Reset, ResetError, StoreError, Taken, Target,
-    Versions, Wanted, WhenBacklogged, reset_group,
+    InspectedDeadLetter, Lease, Limits, MAX_COMMAND_ID_BYTES, Member, MemoryStore, Open,
+    ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Progress, ReadError, Receipt,
+    Reset, ResetError, StoreError, Taken, Target, Versions, Wanted, WhenBacklogged, reset_group,
 };
 pub use subscription::{
     CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,

@@ -18,7 +18,9 @@ use crate::event::{Event, upcasts_are_whole};
 use crate::metrics::{self, SentMetrics};
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
-use crate::store::{Append, AppendError, Appended, EventStore, Expected, ReadError, Versions};
+use crate::store::{
+    Append, AppendError, Appended, Done, EventStore, Expected, ReadError, Receipt, Versions,
+};
 
 use cache::StateCache;
 use fold::Fold;
@@ -321,6 +323,15 @@ impl<A: Aggregate> Repository<A> {
         id: &str,
         command: A::Command,
     ) -> Result<Executed<A>, RepositoryError> {
+        self.execute_with(id, command, None).await
+    }
+
+    async fn execute_with(
+        &self,
+        id: &str,
+        command: A::Command,
+        receipt: Option<&Receipt>,
+    ) -> Result<Executed<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
         // A cached state may be old: then the append says so.
         let cached = self.cache.as_ref().and_then(|cache| cache.resume(id));
@@ -355,7 +366,10 @@ impl<A: Aggregate> Repository<A> {
                 });
             }
             let expected = Expected::Exact(fold.version);
-            let append = self.encode(aggregate.clone(), expected, &events)?;
+            let mut append = self.encode(aggregate.clone(), expected, &events)?;
+            if let Some(receipt) = receipt {
+                append = append.once(receipt.clone());
+            }
             match self.send(&append).await {
                 Ok(appended) => {
                     for event in &events {
@@ -387,6 +401,82 @@ impl<A: Aggregate> Repository<A> {
             fold = self.caught_up_or_new(&aggregate, fold).await?;
             is_newest = true;
         }
+    }
+
+    /// Executes a command once: if the command of this id has led to events before, these are its outcome
+    /// again, whatever the aggregate would decide today. For requests that are sent again.
+    ///
+    /// The receipt is stored together with the events, and kept for as long as `keep`. A command that is
+    /// refused, or leads to nothing, leaves none, and is decided anew. Each aggregate has ids of its own.
+    ///
+    /// ```
+    /// # use event_core::prelude::*;
+    /// # use std::time::Duration;
+    /// # async fn pay<A: Aggregate>(accounts: Repository<A>, command: A::Command) -> Result<(), BoxError> {
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// let first = accounts.execute_once("a", "request-4711", day, command.clone()).await?;
+    /// let again = accounts.execute_once("a", "request-4711", day, command).await?;
+    /// assert_eq!(first.events, again.events);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute); [`RepositoryError::Append`] with [`AppendError::InvalidCommandId`]
+    /// where the id is empty or too long.
+    pub async fn execute_once(
+        &self,
+        id: &str,
+        command_id: &str,
+        keep: Duration,
+        command: A::Command,
+    ) -> Result<Executed<A>, RepositoryError> {
+        let aggregate = AggregateId::of::<A>(id)?;
+        if let Some(done) = self.find_receipt(&aggregate, command_id).await? {
+            return self.outcome(&aggregate, done).await;
+        }
+        let receipt = Receipt {
+            command_id: command_id.to_owned(),
+            keep,
+        };
+        let executed = self.execute_with(id, command, Some(&receipt)).await;
+        let is_decided_by_events = executed.as_ref().is_ok_and(|done| !done.events.is_empty());
+        if is_decided_by_events {
+            return executed;
+        }
+        if let Err(RepositoryError::Append(AppendError::AlreadyDone { done, .. })) = executed {
+            return self.outcome(&aggregate, done).await;
+        }
+        // It may have been done meanwhile, and be refused because of that.
+        match self.find_receipt(&aggregate, command_id).await? {
+            Some(done) => self.outcome(&aggregate, done).await,
+            None => executed,
+        }
+    }
+
+    async fn find_receipt(
+        &self,
+        aggregate: &AggregateId,
+        command_id: &str,
+    ) -> Result<Option<Done>, RepositoryError> {
+        let found = self.store.find_receipt(aggregate, command_id).await;
+        Ok(found.map_err(ReadError::from)?)
+    }
+
+    /// What a command has led to.
+    async fn outcome(
+        &self,
+        aggregate: &AggregateId,
+        done: Done,
+    ) -> Result<Executed<A>, RepositoryError> {
+        let fold = self.at_version(aggregate, *done.end()).await?;
+        let versions = Versions::from(*done.start()).to(*done.end());
+        let events = self.store.read_aggregate(aggregate, &versions).await?;
+        Ok(Executed {
+            state: fold.state,
+            version: fold.version,
+            events,
+        })
     }
 
     /// The newest state.

@@ -8,6 +8,7 @@ mod groups;
 mod limits;
 mod memory;
 mod parallel_groups;
+mod receipt;
 mod reset;
 mod versions;
 
@@ -33,6 +34,7 @@ pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Taken,
 };
+pub use receipt::{Done, MAX_COMMAND_ID_BYTES, Receipt};
 pub use reset::{Reset, ResetError, reset_group};
 pub use versions::{Direction, Versions};
 
@@ -158,6 +160,22 @@ pub trait EventStore: Send + Sync + 'static {
     async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
         let _ = aggregate;
         Ok(false)
+    }
+
+    /// The versions of the events that a command has led to, where its [`Receipt`] is kept still.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer, or keeps no receipts at all.
+    async fn find_receipt(
+        &self,
+        aggregate: &AggregateId,
+        command_id: &str,
+    ) -> Result<Option<Done>, StoreError> {
+        let _ = (aggregate, command_id);
+        Err(StoreError::Refused {
+            operation: "find_receipt",
+            source: "this store keeps no receipts; execute the command without an id".into(),
+        })
     }
 
     /// How many partitions the feed of a category has. That never changes once it has events.
@@ -328,6 +346,14 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
 
     async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
         (**self).delete_snapshot(aggregate).await
+    }
+
+    async fn find_receipt(
+        &self,
+        aggregate: &AggregateId,
+        command_id: &str,
+    ) -> Result<Option<Done>, StoreError> {
+        (**self).find_receipt(aggregate, command_id).await
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

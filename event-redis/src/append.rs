@@ -1,9 +1,11 @@
 //! Appending: from an [`Append`] to the call of the script, and back.
 
 use event_core::codec::{entry, history};
+use std::time::Duration;
+
 use event_core::{
-    Append, AppendError, Appended, AppendedEvent, CodecError, Expected, Partition, Target,
-    encode_message_head,
+    AggregateId, Append, AppendError, Appended, AppendedEvent, CodecError, Done, Expected,
+    Partition, StoreError, Target, encode_message_head,
 };
 use redis::{Cmd, RedisWrite, Value};
 
@@ -16,6 +18,7 @@ use crate::wire::{self, Unreadable};
 use crate::{lag, partitions};
 
 const OPERATION: &str = "append";
+const FINDING: &str = "find_receipt";
 const COMMAND: &str = "EVALSHA append.lua";
 
 /// What the script takes for [`Expected::Any`] and [`Expected::Exists`].
@@ -97,15 +100,18 @@ fn encode(
     let windowed = append.expected().exact().is_none() && parts.limits.remembered_ids > 0;
     let publishes = parts.publish_on_commit.contains(append.target().category());
     let waits = parts.replication.is_some();
-    let opens = !keys.is_opened();
+    let receipt = append.receipt();
+    // Whether the client may write one is only seen where that is looked at.
+    let opens = !keys.is_opened() || receipt.is_some();
 
     let key_count = 1
         + usize::from(head.is_some())
         + if windowed { 2 } else { 0 }
         + usize::from(opens || waits)
         + usize::from(assumed.is_some())
-        + usize::from(publishes);
-    let argument_count = 4 + append.events().len() * 6;
+        + usize::from(publishes)
+        + usize::from(receipt.is_some());
+    let argument_count = 5 + append.events().len() * 6;
     let text_bytes: usize = append
         .events()
         .iter()
@@ -131,6 +137,9 @@ fn encode(
     if publishes {
         command.write_arg(keys.published().as_bytes());
     }
+    if let (Some((aggregate, _)), Some(receipt)) = (&head, receipt) {
+        keys.write_receipt(&mut command, aggregate, &receipt.command_id);
+    }
 
     match append.expected() {
         Expected::Any => command.write_arg(ANY.as_bytes()),
@@ -150,9 +159,14 @@ fn encode(
             (b'o', assumed.is_some()),
             (b'p', publishes),
             (b'r', waits),
+            (b'c', receipt.is_some()),
         ],
     );
     command.write_arg(head.as_ref().map_or(b"", |(_, head)| head.as_bytes()));
+
+    if let Some(receipt) = receipt {
+        command.write_arg_fmt(milliseconds(receipt.keep));
+    }
 
     for (event, metadata) in append.events().iter().zip(metadata) {
         command.write_arg_fmt(event.metadata().event_id);
@@ -167,6 +181,40 @@ fn encode(
         }
     }
     Ok(command)
+}
+
+/// What the server takes for a time to live: at least 1, and no more than it can reckon with.
+fn milliseconds(keep: Duration) -> u64 {
+    const MOST: u64 = 1 << 52;
+    u64::try_from(keep.as_millis())
+        .unwrap_or(MOST)
+        .clamp(1, MOST)
+}
+
+/// The versions that a command has led to, where its receipt is kept.
+pub(crate) async fn find_receipt(
+    parts: &Parts,
+    aggregate: &AggregateId,
+    command_id: &str,
+) -> Result<Option<Done>, StoreError> {
+    let count = partitions::count(parts, aggregate.category()).await?;
+    let keys = parts.keys.of(&Partition::of_aggregate(aggregate, count));
+    let mut command = Cmd::with_capacity(2, 256);
+    command.write_arg(b"GET");
+    keys.write_receipt(&mut command, aggregate, command_id);
+    let request = Request::Command(&command);
+    let reply = parts.connections.ask(FINDING, request, None).await?;
+    if reply == Value::Nil {
+        return Ok(None);
+    }
+    let text = wire::text(&reply)
+        .ok()
+        .and_then(|text| text.split_once('-'));
+    let done = text.and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    match done {
+        Some(done) => Ok(Some(done)),
+        None => Err(UnexpectedReply::form("GET", "no receipt").refused(FINDING)),
+    }
 }
 
 /// Adds the flags that are set.
@@ -188,7 +236,10 @@ fn holds_events(reply: &Value) -> bool {
         Value::Array(values) => matches!(
             values.first(),
             Some(Value::Int(
-                append_status::STORED | append_status::IN_PART | append_status::REPEATED
+                append_status::STORED
+                    | append_status::IN_PART
+                    | append_status::REPEATED
+                    | append_status::DONE
             ))
         ),
         _ => false,
@@ -231,6 +282,20 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Outcome, App
                     actual,
                 }),
                 None => Err(unreadable("a conflict without an aggregate").into()),
+            };
+        }
+        append_status::DONE => {
+            let last = rest.get(1).ok_or("a first version alone");
+            let version = |value| wire::count(value).map_err(unreadable);
+            let first = version(first().map_err(unreadable)?)?;
+            let last = version(last.map_err(unreadable)?)?;
+            return match (append.aggregate(), append.receipt()) {
+                (Some(aggregate), Some(receipt)) => Err(AppendError::AlreadyDone {
+                    aggregate: aggregate.clone(),
+                    command_id: receipt.command_id.clone(),
+                    done: first..=last,
+                }),
+                _ => Err(unreadable("a receipt that was not asked for").into()),
             };
         }
         status @ (append_status::UNREADABLE | append_status::FORMAT | append_status::FORBIDDEN) => {

@@ -177,6 +177,17 @@ impl FeedKeys {
         self.write_of_aggregate(command, "snapshot:", aggregate);
     }
 
+    /// Adds the key of a command's receipt to a command.
+    pub(crate) fn write_receipt(&self, command: &mut Cmd, aggregate: &AggregateId, id: &str) {
+        let (braced, aggregate_type) = (&self.braced, aggregate.aggregate_type());
+        let aggregate = aggregate.id();
+        // Both ids may be any text: the length tells where the first one ends.
+        let length = aggregate.len();
+        command.write_arg_fmt(format_args!(
+            "{braced}receipt:{aggregate_type}:{length}:{aggregate}:{id}"
+        ));
+    }
+
     fn write_of_aggregate(&self, command: &mut Cmd, what: &str, aggregate: &AggregateId) {
         let mut key = command.writer_for_next_arg();
         for part in [

@@ -33,6 +33,7 @@
 //! | `events:<category>:<n>` | stream | partition n of the feed, from 1 on, where it has several |
 //! | `{events:<category>}:partitions` | string | how many partitions the feed has, where that was chosen |
 //! | `{events:<category>}:history:<type>:<id>` | list | the events of one aggregate, compact |
+//! | `{events:<category>}:receipt:<type>:<bytes>:<id>:<command>` | string | the versions that a command has led to |
 //! | `{events:<category>}:group:<group>` | hash | how far a group has handled the partition, and who owns it |
 //! | `{events:<category>}:parallel:<group>/<handler>` | hash | from where on the group of a handler with parallel delivery is made again, if it is lost |
 //! | `{events:<category>}:dead:<group>` | hash | the group's dead letters |

@@ -131,6 +131,7 @@ pub(crate) mod append_status {
     pub(crate) const FORBIDDEN: i64 = 6;
     pub(crate) const TAKEN: i64 = 7;
     pub(crate) const PARTITIONS: i64 = 8;
+    pub(crate) const DONE: i64 = 9;
 }
 
 /// The statuses that the acquire script replies with.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
     Acquired, AggregateId, Append, AppendError, Appended, Backlogs, Category, Chosen, Commit,
-    CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters,
+    CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, Done,
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
@@ -132,6 +132,14 @@ impl EventStore for RedisStore {
 
     async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
         snapshots::delete(&self.parts, aggregate).await
+    }
+
+    async fn find_receipt(
+        &self,
+        aggregate: &AggregateId,
+        command_id: &str,
+    ) -> Result<Option<Done>, StoreError> {
+        append::find_receipt(&self.parts, aggregate, command_id).await
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

@@ -24,6 +24,8 @@ mod documents {
     struct BeginOrResetAGroup;
     #[doc = include_str!("../../docs/how-to/run-on-a-cluster.md")]
     struct RunOnACluster;
+    #[doc = include_str!("../../docs/how-to/do-a-command-once.md")]
+    struct DoACommandOnce;
     #[doc = include_str!("../../docs/how-to/load-long-histories-fast.md")]
     struct LoadLongHistoriesFast;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]

@@ -5,7 +5,7 @@ use crate::codec::{CodecError, NewEvent, entry};
 use crate::event::{Category, is_event_type};
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, Version};
-use crate::store::{AppendError, Limits};
+use crate::store::{AppendError, Limits, MAX_COMMAND_ID_BYTES, Receipt};
 
 /// At which version an aggregate must be for an append to be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,7 @@ pub struct Append {
     target: Target,
     expected: Expected,
     events: Vec<NewEvent>,
+    receipt: Option<Receipt>,
 }
 
 impl Append {
@@ -87,6 +88,7 @@ impl Append {
             target: Target::Aggregate(aggregate),
             expected,
             events,
+            receipt: None,
         }
     }
 
@@ -96,7 +98,15 @@ impl Append {
             target: Target::Feed(category),
             expected: Expected::Any,
             events,
+            receipt: None,
         }
+    }
+
+    /// Stores it once for a command: where its receipt is kept already, it is
+    /// [`AppendError::AlreadyDone`]. For [`EventStore::append`](crate::EventStore::append) alone.
+    pub fn once(mut self, receipt: Receipt) -> Self {
+        self.receipt = Some(receipt);
+        self
     }
 
     /// Where to.
@@ -120,6 +130,11 @@ impl Append {
     /// The events.
     pub fn events(&self) -> &[NewEvent] {
         &self.events
+    }
+
+    /// The receipt that is kept of it, if one is.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 
     /// The partition that its events lie in, of the `count` that the feed has.
@@ -169,6 +184,17 @@ impl Append {
                 category: category.to_string(),
                 expected: self.expected,
             });
+        }
+        if let Some(Receipt { command_id, .. }) = &self.receipt {
+            let bytes = command_id.len();
+            if matches!(self.target, Target::Feed(_)) {
+                return Err(AppendError::ReceiptOfFeed {
+                    category: category.to_string(),
+                });
+            }
+            if !(1..=MAX_COMMAND_ID_BYTES).contains(&bytes) {
+                return Err(AppendError::InvalidCommandId { bytes });
+            }
         }
         if self.events.len() > 1 {
             let mut ids = HashSet::with_capacity(self.events.len());

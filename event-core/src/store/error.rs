@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::BoxError;
 use crate::codec::CodecError;
 use crate::recorded::{AggregateId, Version};
-use crate::store::Expected;
+use crate::store::{Done, Expected, MAX_COMMAND_ID_BYTES};
 
 /// An append that was refused, or whose end is not known.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,32 @@ pub enum AppendError {
         expected: Expected,
         /// What it is at; 0 where it has no events.
         actual: Version,
+    },
+    /// The command of this append has been done before: its receipt is kept still.
+    #[error(
+        "command `{command_id}` of `{aggregate}` has led to versions {} to {} before; read these", done.start(), done.end()
+    )]
+    AlreadyDone {
+        /// The aggregate.
+        aggregate: AggregateId,
+        /// The id of the command.
+        command_id: String,
+        /// The versions of its events.
+        done: Done,
+    },
+    /// The id of a command is empty or too long.
+    #[error("the id of a command has {bytes} bytes; give one of 1 to {MAX_COMMAND_ID_BYTES}")]
+    InvalidCommandId {
+        /// Its length, in bytes.
+        bytes: usize,
+    },
+    /// Only what goes to an aggregate can be the outcome of a command.
+    #[error(
+        "an append to the feed of `{category}` has a receipt; leave it out, or append to an aggregate"
+    )]
+    ReceiptOfFeed {
+        /// The category.
+        category: String,
     },
     /// There is nothing to append.
     #[error("an append needs at least one event; leave it out where there is none")]

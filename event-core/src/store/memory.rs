@@ -27,8 +27,9 @@ use crate::realtime::{
 use crate::recorded::{AggregateId, Position, Version};
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, EventStore,
-    FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target, Versions,
+    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, Done,
+    EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target,
+    Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
@@ -82,6 +83,8 @@ struct Feed {
     entries: Vec<(Position, EntryFields<'static>)>,
     histories: HashMap<AggregateId, Vec<Element>>,
     snapshots: HashMap<AggregateId, Snapshot>,
+    /// What commands have led to, and until when that is kept.
+    receipts: HashMap<(AggregateId, String), (DateTime<Utc>, Done)>,
     remembered: RememberedIds,
     head: watch::Sender<Position>,
 }
@@ -98,6 +101,7 @@ impl Default for Feed {
             entries: Vec::new(),
             histories: HashMap::new(),
             snapshots: HashMap::new(),
+            receipts: HashMap::new(),
             remembered: RememberedIds::default(),
             head: watch::Sender::new(Position::START),
         }
@@ -279,6 +283,14 @@ impl Feed {
 
     fn head(&self) -> Position {
         *self.head.borrow()
+    }
+
+    /// The versions that a command has led to, where that is still kept.
+    fn done(&self, aggregate: &AggregateId, command: &str, now: DateTime<Utc>) -> Option<Done> {
+        let (until, done) = self
+            .receipts
+            .get(&(aggregate.clone(), command.to_owned()))?;
+        (*until > now).then(|| done.clone())
     }
 
     /// The version of the aggregate of an append; 0 where it has none.
@@ -488,10 +500,45 @@ impl EventStore for MemoryStore {
         // Everything that can fail has been tried before the first write below.
         let mut content = self.content();
         let partition = content.partition_of(append)?;
+        let now = self.clock.now();
         let feed = content.feed(&partition);
+        if let (Some(aggregate), Some(receipt)) = (append.aggregate(), append.receipt())
+            && let Some(done) = feed.done(aggregate, &receipt.command_id, now)
+        {
+            // A repetition of the very same append is a success.
+            let expected = Expected::Exact(done.start() - 1);
+            let same = Append::to(aggregate.clone(), expected, append.events().to_vec());
+            if let Ok(repeated) = feed.repeated(&same, feed.version(append))
+                && repeated.iter().all(Option::is_some)
+                && done.clone().count() == repeated.len()
+            {
+                let events = repeated.into_iter().flatten().collect();
+                return Ok(Appended { events });
+            }
+            return Err(AppendError::AlreadyDone {
+                aggregate: aggregate.clone(),
+                command_id: receipt.command_id.clone(),
+                done,
+            });
+        }
         let version = feed.version(append);
         let repeated = feed.repeated(append, version)?;
-        self.write(&mut content, &partition, append, prepared, &repeated)
+        let appended = self.write(&mut content, &partition, append, prepared, &repeated)?;
+        if let (Some(aggregate), Some(receipt)) = (append.aggregate(), append.receipt())
+            && let Some(first) = appended.events.first()
+        {
+            let feed = content.feed(&partition);
+            feed.receipts.retain(|_, (until, _)| *until > now);
+            let until = TimeDelta::from_std(receipt.keep)
+                .ok()
+                .and_then(|keep| now.checked_add_signed(keep))
+                .unwrap_or(DateTime::<Utc>::MAX_UTC);
+            feed.receipts.insert(
+                (aggregate.clone(), receipt.command_id.clone()),
+                (until, first.version..=appended.version()),
+            );
+        }
+        Ok(appended)
     }
 
     async fn replay(
@@ -549,6 +596,16 @@ impl EventStore for MemoryStore {
         let mut content = self.content();
         let snapshots = &mut content.feed_of(aggregate).snapshots;
         Ok(snapshots.remove(aggregate).is_some())
+    }
+
+    async fn find_receipt(
+        &self,
+        aggregate: &AggregateId,
+        command_id: &str,
+    ) -> Result<Option<Done>, StoreError> {
+        let now = self.clock.now();
+        let mut content = self.content();
+        Ok(content.feed_of(aggregate).done(aggregate, command_id, now))
     }
 
     async fn partitions(&self, category: &Category) -> Result<u32, ReadError> {

@@ -22,6 +22,7 @@
 //! | [`dead_letters`] | listed, looked at, redriven, discarded |
 //! | [`realtime`] | events that are sent and not kept |
 //! | [`repository`] | loads and commands on top of the store |
+//! | [`receipts`] | a command that is sent again is done once |
 //! | [`snapshots`] | states that are kept, and histories that have the last word |
 //!
 //! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
@@ -96,6 +97,7 @@ pub mod realtime;
 
 pub mod repository;
 
+pub mod receipts;
 pub mod snapshots;
 
 use std::time::Duration;
@@ -363,6 +365,14 @@ macro_rules! store_contract_tests {
                 a_command_that_leads_to_nothing_appends_nothing
                 a_refused_command_appends_nothing
                 of_64_commands_at_once_each_counts
+            }
+            receipts {
+                a_command_sent_again_gives_its_first_outcome
+                what_leads_to_nothing_leaves_no_receipt
+                a_command_sent_many_times_at_once_is_done_once
+                an_append_with_a_receipt_is_stored_once
+                a_receipt_is_kept_for_some_time
+                a_receipt_that_cannot_be_is_refused
             }
             snapshots {
                 of_three_snapshots_the_newest_is_kept

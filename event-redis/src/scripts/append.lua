@@ -8,6 +8,7 @@
 --       the format                            with the flag f or r
 --       the number of partitions              with the flag o
 --       the numbers of published events       with the flag p
+--       the receipt of the command            with the flag c
 --
 -- ARGV  the version that is expected; -1: any, -2: any but 0
 --       how many ids are remembered at least; 0: none
@@ -16,7 +17,9 @@
 --         o  the client takes it that the category has one partition: see whether it has
 --         p  publish each event that is stored
 --         r  the client waits for replicas, so that a repetition must write something
+--         c  it is what a command has led to, which is done once
 --       the aggregate as JSON, up to its version; empty: none
+--       for how long the receipt is kept, in milliseconds            with the flag c
 --       for each event: id, type, payload, metadata,
 --         the element of the history from behind the position on     if there is an aggregate
 --         the message up to the name of its publisher                with the flag p
@@ -33,9 +36,10 @@
 --   6 forbidden   the command that the client may not use
 --   7 taken       the id that an event of another aggregate has, or one of none
 --   8 partitions  the number that the category has
+--   9 done        the first and the last version that the command has led to
 
 local STORED, IN_PART, REPEATED, CONFLICT = 0, 1, 2, 3
-local UNREADABLE, FORMAT, FORBIDDEN, TAKEN, PARTITIONS = 4, 5, 6, 7, 8
+local UNREADABLE, FORMAT, FORBIDDEN, TAKEN, PARTITIONS, DONE = 4, 5, 6, 7, 8, 9
 local EXISTS = -2
 -- Known ids are kept for this long at least, in milliseconds.
 local DAY = 86400000
@@ -51,13 +55,15 @@ local head = ARGV[4]
 local aggregate = head ~= ''
 local windowed = remembered > 0
 local publish = false
-local first, waits, assumed = false, false, false
+local first, waits, assumed, once = false, false, false, false
 if flags ~= '' then
     first = string.find(flags, 'f', 1, true)
     assumed = string.find(flags, 'o', 1, true)
     publish = string.find(flags, 'p', 1, true)
     waits = string.find(flags, 'r', 1, true)
+    once = string.find(flags, 'c', 1, true)
 end
+if once then FIRST = FIRST + 1 end
 
 local step = 4
 if aggregate then step = step + 1 end
@@ -67,7 +73,7 @@ local count = (#ARGV - FIRST + 1) / step
 
 local feed = KEYS[1]
 local at_key = 2
-local history, newer, older, format_key, partitions, published
+local history, newer, older, format_key, partitions, published, receipt
 if aggregate then
     history = KEYS[at_key]
     at_key = at_key + 1
@@ -84,7 +90,11 @@ if assumed then
     partitions = KEYS[at_key]
     at_key = at_key + 1
 end
-if publish then published = KEYS[at_key] end
+if publish then
+    published = KEYS[at_key]
+    at_key = at_key + 1
+end
+if once then receipt = KEYS[at_key] end
 
 if assumed then
     local found = redis.call('GET', partitions)
@@ -101,6 +111,7 @@ if first then
     end
     local writes = {{'XADD', feed, '*', 'type', ''}, {'SET', format_key, '1'}}
     if aggregate then table.insert(writes, {'RPUSH', history, ''}) end
+    if once then table.insert(writes, {'SET', receipt, '', 'PX', '1'}) end
     if windowed then
         table.insert(writes, {'HSET', newer, '', ''})
         table.insert(writes, {'EXPIRE', newer, '1'})
@@ -121,27 +132,39 @@ if aggregate then
     end
 end
 
+-- What is to be replied where the events of this append follow on a version already; else nothing.
+local function repeated_after(before)
+    if before + count > version then return nil end
+    -- Counted from the end: the beginning may have been compacted away.
+    local from = before - version
+    local stored = redis.call('LRANGE', history, from, from + count - 1)
+    if #stored ~= count then return nil end
+    for i = 1, count do
+        local start = string.format('[1,%d,"%s"', before + i, ARGV[FIRST + (i - 1) * step])
+        if string.sub(stored[i], 1, #start) ~= start then return nil end
+    end
+    -- It must reach the replicas, too. They get what is written in order, so any write that comes after
+    -- it does.
+    if waits then redis.call('SET', format_key, '1') end
+    table.insert(stored, 1, REPEATED)
+    return stored
+end
+
+if once then
+    local done = redis.call('GET', receipt)
+    if done then
+        local from, to = string.match(done, '^(%d+)-(%d+)$')
+        from, to = tonumber(from), tonumber(to)
+        local repeated = to - from + 1 == count and repeated_after(from - 1)
+        if repeated then return repeated end
+        if waits then redis.call('SET', format_key, '1') end
+        return {DONE, from, to}
+    end
+end
+
 if expected >= 0 then
     if expected ~= version then
-        if expected + count <= version then
-            -- Counted from the end: the beginning may have been compacted away.
-            local from = expected - version
-            local stored = redis.call('LRANGE', history, from, from + count - 1)
-            local same = #stored == count
-            for i = 1, count do
-                if not same then break end
-                local start = string.format('[1,%d,"%s"', expected + i, ARGV[FIRST + (i - 1) * step])
-                same = string.sub(stored[i], 1, #start) == start
-            end
-            if same then
-                -- It must reach the replicas, too. They get what is written in order, so any write
-                -- that comes after it does.
-                if waits then redis.call('SET', format_key, '1') end
-                table.insert(stored, 1, REPEATED)
-                return stored
-            end
-        end
-        return {CONFLICT, version}
+        return repeated_after(expected) or {CONFLICT, version}
     end
 elseif expected == EXISTS and version == 0 then
     return {CONFLICT, 0}
@@ -203,6 +226,11 @@ end
 local in_part = unknown < count
 
 -- From here on nothing may fail.
+
+if once then
+    local done = string.format('%d-%d', version + 1, version + unknown)
+    redis.call('SET', receipt, done, 'PX', ARGV[FIRST - 1])
+end
 
 local elements, places
 if count > 1 then elements = {} end

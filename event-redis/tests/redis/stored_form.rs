@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
     Expected, FeedEntry, Groups, Lease, Metadata, NewEvent, ParallelGroup, ParallelGroups,
-    Partition, Position, RealtimePublisher, Reset, Snapshot, Start,
+    Partition, Position, RealtimePublisher, Receipt, Reset, Snapshot, Start,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
@@ -140,8 +140,14 @@ async fn the_keys_are_those_of_the_table() {
             store.append(&append).await.unwrap();
         }
     }
-    let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]);
+    let receipt = Receipt {
+        command_id: "request-1".into(),
+        keep: std::time::Duration::from_secs(60),
+    };
+    let append = Append::to(project("gothic"), Expected::Any, vec![event("{}")]).once(receipt);
     let appended = store.append(&append).await.unwrap();
+    let receipt = "{events:sdlc}:receipt:project:6:gothic:request-1";
+    assert_eq!(server.command(&["GET", receipt]).unwrap(), "1-1");
     let snapshot = Snapshot {
         version: 1,
         event_id: id(1),
@@ -181,11 +187,15 @@ async fn the_keys_are_those_of_the_table() {
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
     let named = |key: &str| {
-        key.replace("<type>:<id>", "project:gothic")
-            .replace("<group>", "agents")
-            .replace("<feed>", "events:shop")
-            .replace("<handler>", "on_push")
-            .replace("<n>", "1")
+        key.replace(
+            "<type>:<bytes>:<id>:<command>",
+            "project:6:gothic:request-1",
+        )
+        .replace("<type>:<id>", "project:gothic")
+        .replace("<group>", "agents")
+        .replace("<feed>", "events:shop")
+        .replace("<handler>", "on_push")
+        .replace("<n>", "1")
     };
     let (of_shop, others): (Vec<_>, Vec<_>) =
         documented.partition(|key| key.ends_with(":<n>") || key.ends_with(":partitions"));
