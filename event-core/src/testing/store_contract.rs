@@ -307,6 +307,7 @@ macro_rules! store_contract_tests {
                 an_owned_partition_is_not_reset
                 an_owner_from_before_a_reset_can_write_nothing
                 a_group_with_instances_is_not_reset
+                owning_does_not_open_a_group
             }
             commits {
                 a_commit_stores_everything

@@ -93,6 +93,7 @@ macro_rules! subscription_contract_tests {
                 instances_share_partitions_and_share_anew
                 partitions_of_a_vanished_instance_are_shared
                 a_stop_at_any_moment_gives_everything_back
+                an_instance_that_slept_through_a_reset_begins_as_its_start_says
             }
             load {
                 fifty_groups_each_get_every_message

@@ -80,8 +80,13 @@ local reply = {STORED, letters, ''}
 store_emits(emits, reply, 3)
 
 local finished_now = string.format('%d', finished_before + finished)
-redis.call('HSET', progress, 'checkpoint', checkpoint, 'event', ARGV[7], 'reached', ARGV[8],
-    'open', ARGV[9], 'finished', finished_now, 'commit', ARGV[3])
+-- Where nothing is read in order, the group is not opened, and stays so.
+local is_known = known[4] or ARGV[8] ~= '0-0'
+redis.call('HSET', progress, 'commit', ARGV[3])
+if is_known then
+    redis.call('HSET', progress, 'checkpoint', checkpoint, 'event', ARGV[7], 'reached', ARGV[8],
+        'open', ARGV[9], 'finished', finished_now)
+end
 
 if parked + retried + resolved > 0 then
     at = FIRST
@@ -106,7 +111,7 @@ if parked + retried + resolved > 0 then
 end
 
 -- A native group shows the lag to whoever looks at the stream. Nothing depends on it.
-if finished > 0 or checkpoint ~= known[4] then
+if is_known and (finished > 0 or checkpoint ~= known[4]) then
     local set = redis.pcall('XGROUP', 'SETID', feed, group, checkpoint, 'ENTRIESREAD', finished_now)
     if set.err then
         redis.pcall('XGROUP', 'CREATE', feed, group, checkpoint, 'ENTRIESREAD', finished_now)

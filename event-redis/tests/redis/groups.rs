@@ -600,6 +600,10 @@ async fn the_lag_is_what_is_yet_to_finish() {
         .unwrap();
     assert_eq!(store.lag("g", &only()).await.unwrap(), 3);
     assert_eq!(store.lag("new", &only()).await.unwrap(), 3);
+    // Nor is it known by being owned.
+    let owned = store.acquire("new", &only(), "a", LONG).await.unwrap();
+    assert!(matches!(owned, Acquired::Yes { .. }), "{owned:?}");
+    assert_eq!(store.lag("new", &only()).await.unwrap(), 3);
 }
 
 #[tokio::test]
