@@ -339,6 +339,7 @@ macro_rules! store_contract_tests {
                 what_was_discarded_does_not_come_back
                 a_dead_letter_is_there_once
                 many_dead_letters_are_no_matter
+                what_follows_none_any_more_is_handled_again
             }
             realtime {
                 an_exact_pattern_hears_its_type_alone

@@ -128,6 +128,7 @@ macro_rules! subscription_contract_tests {
                 a_redriven_event_emits_once
                 a_redriven_event_whose_emits_are_refused_stays
                 a_discard_lets_the_key_flow
+                a_discard_of_one_leaves_those_behind_it
                 discards_beside_arrivals_leave_nothing_parked
                 an_undecodable_entry_is_a_dead_letter
                 an_unreadable_payload_is_a_dead_letter

@@ -17,7 +17,8 @@
 --       how many entries were finished
 --       the numbers of new dead letters, of those tried in vain, of those resolved, of partitions and
 --         of appends
---       for each new dead letter: its name, how it stands in the order, itself
+--       for each new dead letter: its name, how it stands in the order, itself, and the name of the one
+--         that it follows, or nothing
 --       for each that was tried in vain: its name, itself
 --       for each that is resolved: its name, how it stands in the order
 --       what is emitted: see emit.lua
@@ -65,7 +66,7 @@ if parked + retried + resolved > 0 then
     redis.call('HLEN', raw)
 end
 
-local at = FIRST + parked * 3 + retried * 2 + resolved * 2
+local at = FIRST + parked * 4 + retried * 2 + resolved * 2
 local emits, refused, others, full = read_emits(at, 6, target_count, append_count)
 if others then return {PARTITIONS, others[1], others[2]} end
 if full then return {FULL, full} end
@@ -89,11 +90,8 @@ if is_known then
 end
 
 if parked + retried + resolved > 0 then
-    at = FIRST
-    for _ = 1, parked do
-        park(dead, order, raw, feed, ARGV[at], ARGV[at + 1], ARGV[at + 2])
-        at = at + 3
-    end
+    -- First: what follows one that was tried in vain must stay behind it.
+    at = FIRST + parked * 4
     for _ = 1, retried do
         -- One that was discarded meanwhile stays so.
         if redis.call('HEXISTS', dead, ARGV[at]) == 1 then
@@ -101,6 +99,20 @@ if parked + retried + resolved > 0 then
         end
         at = at + 2
     end
+    at = FIRST
+    for _ = 1, parked do
+        local letter, followed = ARGV[at + 2], ARGV[at + 3]
+        if followed ~= '' then
+            local before = redis.call('HGET', dead, followed)
+            -- A quote within a text has a backslash before it, so this is the field itself.
+            if not before or string.find(before, '"redrive"%s*:%s*true') then
+                letter = string.gsub(letter, '"redrive"%s*:%s*false', '"redrive":true')
+            end
+        end
+        park(dead, order, raw, feed, ARGV[at], ARGV[at + 1], letter)
+        at = at + 4
+    end
+    at = at + retried * 2
     for _ = 1, resolved do
         redis.call('HDEL', dead, ARGV[at])
         redis.call('ZREM', order, ARGV[at + 1])
