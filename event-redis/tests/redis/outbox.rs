@@ -7,7 +7,7 @@ use event_core::prelude::*;
 use event_core::{
     AggregateId, Append, AppendError, Category, CodecError, Commit, CommitError, Committed,
     Consumer, EntryEmits, EventStore, Expected, Finish, Groups, HandlerDefinition, Lease, NewEvent,
-    ParallelGroup, ParallelGroups, Partition, Position, Realtime, RealtimeItem,
+    ParallelGroup, ParallelGroups, Partition, Position, Realtime, RealtimeItem, Reset, ResetError,
     Start, StoreError, Versions,
 };
 use event_redis::{ConnectError, Durability, RedisStore, RedisStoreBuilder};
@@ -482,6 +482,38 @@ async fn a_source_that_is_lost_begins_behind_what_was_delivered() {
         empty(&server).await;
         assert_eq!(sent(&next).await.len(), before + 2);
     }
+}
+
+#[tokio::test]
+async fn what_is_left_is_delivered_before_a_group_is_reset() {
+    let server = server();
+    let store = store(&server).await;
+    let owner = lease(&store, "a", LONG).await;
+    block(&server, &store, &owner).await;
+    commit(&store, &owner, 3, vec![sends(3)]).await;
+    drop(store);
+    ask(&server, &["HSET", PROGRESS, "until", "1"]);
+    let next = self::store(&server).await;
+    match next.reset("g", &only(), Reset::Forget).await {
+        Err(ResetError::Undelivered { target, why, .. }) => {
+            assert_eq!(target, post().into());
+            assert!(why.is_some_and(|why| why.contains("WRONGTYPE")));
+        }
+        other => panic!("something is left, and it came to {other:?}"),
+    }
+    assert_eq!(recorded(&server), 2);
+    unblock(&server);
+    drop(next);
+    let next = self::store(&server).await;
+    next.reset("g", &only(), Reset::Forget).await.unwrap();
+    assert_eq!(ask(&server, &["EXISTS", OUTBOX]), "0");
+    assert_eq!(sent(&next).await, [1, 2, 3]);
+    // Numbers go on, since the target knows these.
+    assert_eq!((number(&server), mark(&server)), ("3".into(), "3".into()));
+    let owner = lease(&next, "a", LONG).await;
+    commit(&next, &owner, 1, vec![sends(4)]).await;
+    empty(&server).await;
+    assert_eq!(sent(&next).await, [1, 2, 3, 4]);
 }
 
 fn has_no_room(error: &CommitError) -> bool {
