@@ -26,7 +26,7 @@ use crate::reader::{BLOCK, Live, unblock};
 use crate::scripts::{
     FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
 };
-use crate::start::From;
+use crate::start::StartFrom;
 use crate::store::Parts;
 use crate::tap::Reply;
 use crate::wire::{self, Unreadable};
@@ -58,20 +58,20 @@ pub(crate) async fn open(
     partition: &Partition,
     start: Start,
 ) -> Result<(), StoreError> {
-    open_from(parts, group, partition, From::new(start)).await
+    open_from(parts, group, partition, StartFrom::new(start)).await
 }
 
 async fn open_from(
     parts: &Parts,
     group: &ParallelGroup,
     partition: &Partition,
-    mut from: From,
+    mut from: StartFrom,
 ) -> Result<(), StoreError> {
     let keys = parts.keys.of(partition);
     let of_group = keys.group(&group.group);
     let memory = keys.parallel(group);
     loop {
-        let mut command = OPEN_PARALLEL.call(6, 2 + From::ARGUMENTS, 512);
+        let mut command = OPEN_PARALLEL.call(6, 2 + StartFrom::ARGUMENTS, 512);
         for key in [
             memory.as_str(),
             keys.feed(),
@@ -116,7 +116,7 @@ async fn heal(
     partition: &Partition,
 ) -> Result<(), StoreError> {
     tracing::warn!(%group, %partition, "the group is lost on the server; it is made again from what is remembered");
-    open_from(parts, group, partition, From::again()).await
+    open_from(parts, group, partition, StartFrom::again()).await
 }
 
 async fn call(
