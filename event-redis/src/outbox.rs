@@ -17,7 +17,7 @@ use crate::connection::Request;
 use crate::emissions;
 use crate::error::UnexpectedReply;
 use crate::keys::FeedKeys;
-use crate::scripts::{DELIVER, TAKE, deliver_status};
+use crate::scripts::{DELIVER, READ_OUTBOX, deliver_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -63,16 +63,16 @@ pub(crate) async fn take(
     delivered: u64,
     most: usize,
 ) -> Result<Vec<Record>, StoreError> {
-    let mut command = TAKE.call(1, 3, 256);
+    let mut command = READ_OUTBOX.call(1, 3, 256);
     command.write_arg(outbox.as_bytes());
     command.write_arg_fmt(delivered);
     command.write_arg_fmt(most);
     command.write_arg_fmt(BATCH_BYTES);
     let request = Request::Command(&command);
-    let reply = parts.connections.ask(DELIVERING, request, Some(&TAKE));
+    let reply = parts.connections.ask(DELIVERING, request, Some(&READ_OUTBOX));
     wire::array(reply.await?)
         .and_then(|entries| records(target, entries))
-        .map_err(|what| UnexpectedReply::form("EVALSHA take.lua", what).refused(DELIVERING))
+        .map_err(|what| UnexpectedReply::form("EVALSHA read_outbox.lua", what).refused(DELIVERING))
 }
 
 /// The first of some records that follow on each other and are of one kind.

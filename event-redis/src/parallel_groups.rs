@@ -24,7 +24,7 @@ use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
 use crate::scripts::{
-    FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
+    FINISH, REMOVE_CONSUMERS, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
 };
 use crate::start::StartFrom;
 use crate::store::Parts;
@@ -512,15 +512,15 @@ async fn forget(
     idle: Duration,
     consumer: &str,
 ) -> Result<usize, StoreError> {
-    let mut command = FORGET.call(1, 3, 256);
+    let mut command = REMOVE_CONSUMERS.call(1, 3, 256);
     command.write_arg(parts.keys.of(partition).feed().as_bytes());
     command.write_arg_fmt(group);
     command.write_arg_fmt(idle.as_millis());
     command.write_arg(consumer.as_bytes());
-    let reply = call(parts, operation, &command, &FORGET).await?;
+    let reply = call(parts, operation, &command, &REMOVE_CONSUMERS).await?;
     wire::count(&reply)
         .and_then(|count| usize::try_from(count).map_err(|_| "too large a number"))
-        .map_err(|what| UnexpectedReply::form("EVALSHA forget.lua", what).refused(operation))
+        .map_err(|what| UnexpectedReply::form("EVALSHA remove_consumers.lua", what).refused(operation))
 }
 
 /// What a reader is told of its connection, so that it can have the server answer at once.
