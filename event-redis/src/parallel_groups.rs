@@ -24,9 +24,9 @@ use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
 use crate::scripts::{
-    FINISH, REMOVE_CONSUMERS, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
+    FINISH, IS_FINISHED, OPEN_PARALLEL, REMOVE_CONSUMERS, Script, TOUCH, finish_status, open_status,
 };
-use crate::start::StartFrom;
+use crate::start::{self, StartFrom};
 use crate::store::Parts;
 use crate::tap::Reply;
 use crate::wire::{self, Unreadable};
@@ -70,8 +70,9 @@ async fn open_from(
     let keys = parts.keys.of(partition);
     let of_group = keys.group(&group.group);
     let memory = keys.parallel(group);
+    let mut before: Option<(Position, u64)> = None;
     loop {
-        let mut command = OPEN_PARALLEL.call(6, 2 + StartFrom::ARGUMENTS, 512);
+        let mut command = OPEN_PARALLEL.call(6, 4 + StartFrom::ARGUMENTS, 512);
         for key in [
             memory.as_str(),
             keys.feed(),
@@ -85,6 +86,16 @@ async fn open_from(
         command.write_arg_fmt(group);
         from.write(&mut command);
         command.write_arg(group.handler.as_bytes());
+        match before {
+            Some((position, passed)) => {
+                command.write_arg_fmt(position);
+                command.write_arg_fmt(passed);
+            }
+            None => {
+                command.write_arg(b"");
+                command.write_arg(b"");
+            }
+        }
         let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
         let unreadable =
             |what| UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING);
@@ -96,6 +107,12 @@ async fn open_from(
                 let group = group.to_string();
                 let feed = keys.feed().to_owned();
                 return Err(UnexpectedReply::Forgotten { feed, group }.refused(OPENING));
+            }
+            (open_status::COUNT, [_, position]) => {
+                let position = wire::slice(position).and_then(wire::position);
+                let position = position.map_err(unreadable)?;
+                let counted = start::count(parts, OPENING, partition, position).await?;
+                before = Some((position, counted.passed));
             }
             (open_status::COUNT, _) => from = from.counted(parts, OPENING, partition).await?,
             (open_status::FORBIDDEN, [_, command]) => {
@@ -520,7 +537,9 @@ async fn forget(
     let reply = call(parts, operation, &command, &REMOVE_CONSUMERS).await?;
     wire::count(&reply)
         .and_then(|count| usize::try_from(count).map_err(|_| "too large a number"))
-        .map_err(|what| UnexpectedReply::form("EVALSHA remove_consumers.lua", what).refused(operation))
+        .map_err(|what| {
+            UnexpectedReply::form("EVALSHA remove_consumers.lua", what).refused(operation)
+        })
 }
 
 /// What a reader is told of its connection, so that it can have the server answer at once.
