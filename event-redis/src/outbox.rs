@@ -69,10 +69,27 @@ pub(crate) async fn take(
     command.write_arg_fmt(most);
     command.write_arg_fmt(BATCH_BYTES);
     let request = Request::Command(&command);
-    let reply = parts.connections.ask(DELIVERING, request, Some(&READ_OUTBOX));
-    wire::array(reply.await?)
-        .and_then(|entries| records(target, entries))
-        .map_err(|what| UnexpectedReply::form("EVALSHA read_outbox.lua", what).refused(DELIVERING))
+    let reply = parts
+        .connections
+        .ask(DELIVERING, request, Some(&READ_OUTBOX));
+    let entries = wire::array(reply.await?).map_err(|what| {
+        UnexpectedReply::form("EVALSHA read_outbox.lua", what).refused(DELIVERING)
+    })?;
+    // The first one alone can stop the others.
+    let id = entries.first().map(id_of).unwrap_or_default();
+    records(target, entries).map_err(|what| {
+        let outbox = outbox.to_owned();
+        UnexpectedReply::Record { outbox, id, what }.refused(DELIVERING)
+    })
+}
+
+/// The id of a record, be it readable or not.
+fn id_of(entry: &Value) -> String {
+    let id = match entry {
+        Value::Array(parts) => parts.first().and_then(|id| wire::slice(id).ok()),
+        _ => None,
+    };
+    id.map_or_else(String::new, |id| String::from_utf8_lossy(id).into_owned())
 }
 
 /// The first of some records that follow on each other and are of one kind.

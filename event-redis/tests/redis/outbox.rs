@@ -516,6 +516,38 @@ async fn what_is_left_is_delivered_before_a_group_is_reset() {
     assert_eq!(sent(&next).await, [1, 2, 3, 4]);
 }
 
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_named_and_may_be_removed() {
+    let server = server();
+    let store = store(&server).await;
+    let owner = lease(&store, "a", LONG).await;
+    commit(&store, &owner, 1, vec![sends(1)]).await;
+    empty(&server).await;
+    store.release(&owner).await.unwrap();
+    let last = ask(&server, &["HGET", NUMBERS, "events:post"]);
+    let (last, run) = last.split_once(' ').unwrap();
+    let number = last.parse::<u64>().unwrap() + 1;
+    let id = format!("{number}-0");
+    ask(&server, &["XADD", OUTBOX, &id, "nonsense", "x"]);
+    let given = format!("{number} {run}");
+    ask(&server, &["HSET", NUMBERS, "events:post", &given]);
+    match store.reset("g", &only(), Reset::MoveTo(Start::Now)).await {
+        Err(ResetError::Undelivered { why, .. }) => {
+            let why = why.unwrap_or_default();
+            assert!(why.contains(&id) && why.contains("cannot be read"), "{why}");
+        }
+        other => panic!("something is left, and it came to {other:?}"),
+    }
+    ask(&server, &["XDEL", OUTBOX, &id]);
+    let other = self::store(&server).await;
+    let reset = Reset::MoveTo(Start::Now);
+    other.reset("g", &only(), reset).await.unwrap();
+    let owner = lease(&other, "a", LONG).await;
+    commit(&other, &owner, 1, vec![sends(3)]).await;
+    empty(&server).await;
+    assert_eq!(sent(&other).await, [1, 3]);
+}
+
 fn has_no_room(error: &CommitError) -> bool {
     matches!(error, CommitError::Store(StoreError::Unavailable { source, .. })
         if source.to_string().contains("no room"))
