@@ -1,5 +1,6 @@
 //! Commits of a partition's owner: from a [`Commit`] to the call of the script, and back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use event_core::{Category, Commit, CommitError, Committed, Lease, StoreError};
@@ -100,7 +101,7 @@ fn encode(
 
     let key_count = 5 + emissions.key_count();
     let letter_count = commit.parked.len() + commit.retried.len() + commit.resolved.len();
-    let argument_count = 15 + letter_count * 3 + emissions.argument_count();
+    let argument_count = 15 + letter_count * 4 + emissions.argument_count();
     let bytes = 1024 + open.len() + letter_count * 512 + emissions.bytes();
     let mut command = COMMIT.call(key_count, argument_count, bytes);
 
@@ -144,11 +145,16 @@ fn encode(
     ] {
         command.write_arg_fmt(count);
     }
+    let follows: HashMap<_, _> = commit.follows.iter().map(|(id, of)| (id, of)).collect();
     for letter in &commit.parked {
         let id = letter.id();
         command.write_arg_fmt(&id);
         command.write_arg_fmt(Ordered(&id));
         command.write_arg(&to_json(OPERATION, letter)?);
+        match follows.get(&id) {
+            Some(followed) => command.write_arg_fmt(followed),
+            None => command.write_arg(b""),
+        }
     }
     for letter in &commit.retried {
         command.write_arg_fmt(letter.id());

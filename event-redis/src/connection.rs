@@ -67,9 +67,9 @@ pub(crate) fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
 
 /// Ends a task when it is dropped.
 #[derive(Debug)]
-pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
+pub(crate) struct AbortOnDrop<T = ()>(pub(crate) JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use event_core::{AppendError, Partition, StoreError};
+use event_core::{AppendError, Partition, ResetError, StoreError};
 use redis::{Pipeline, Value};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,7 +29,8 @@ const LOOKING: &str = "look_for_outboxes";
 /// The pauses after errors grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
-/// For how long is waited for what is recorded when a partition is given back, while it goes on.
+/// For how long is waited for what is recorded when a partition is given back, while it goes on; and when
+/// a group is reset.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// For how long a target that could not be reached is not asked what it would take.
@@ -80,6 +81,7 @@ impl Couriers {
             numbers: keys.outboxes(&group),
             from: format!("{group}/{}", keys.feed()),
             keys,
+            source: source.clone(),
             group: Arc::clone(&group),
             routes: Mutex::default(),
             look: Mutex::default(),
@@ -87,6 +89,12 @@ impl Couriers {
         });
         let groups = couriers.entry(source.clone()).or_default();
         Arc::clone(groups.entry(group).or_insert(courier))
+    }
+
+    /// Has delivered what a group has emitted from a partition, before the group is reset there: nobody may
+    /// ever look for it again.
+    pub(crate) async fn clear(&self, group: &str, source: &Partition) -> Result<(), ResetError> {
+        self.of(group, source).clear().await
     }
 
     /// Waits until what a group has emitted from a partition is delivered: for no longer than it goes on.
@@ -106,6 +114,7 @@ impl Couriers {
 pub(crate) struct Courier {
     parts: Arc<Parts>,
     group: Arc<str>,
+    source: Partition,
     keys: Arc<FeedKeys>,
     numbers: String,
     from: String,
@@ -136,8 +145,8 @@ struct State {
     is_met: bool,
     /// Until when it is not asked, since it could not be reached.
     unreachable: Option<Instant>,
-    /// Whether the last delivery has failed.
-    is_troubled: bool,
+    /// Why the last delivery has failed.
+    trouble: Option<String>,
 }
 
 /// What a step of a delivery has come to.
@@ -195,7 +204,9 @@ impl Courier {
             route.forget();
         }
         let mut look = lock(&self.look);
-        *look = Some(self.spawn_look());
+        if let Some(before) = look.replace(self.spawn_look()) {
+            before.abort();
+        }
     }
 
     /// Looks for what others may have left.
@@ -210,11 +221,29 @@ impl Courier {
         let courier = Arc::clone(self);
         self.spawn(async move {
             let mut pauses = pauses();
-            while let Err(error) = courier.find_outboxes().await {
-                tracing::error!(group = %courier.group, feed = courier.keys.feed(), %error, "what is to be delivered cannot be looked for; trying again");
+            loop {
+                let mut task = AbortOnDrop(tokio::spawn(Arc::clone(&courier).look_once()));
+                match (&mut task.0).await {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(group = %courier.group, feed = courier.keys.feed(), %error, "the task that looks for what is to be delivered has ended by itself; it begins anew");
+                    }
+                }
                 sleep(pauses.next().unwrap_or(PAUSES.1)).await;
             }
         })
+    }
+
+    /// `false` where the server does not tell.
+    async fn look_once(self: Arc<Self>) -> bool {
+        match self.find_outboxes().await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(group = %self.group, feed = self.keys.feed(), %error, "what is to be delivered cannot be looked for; trying again");
+                false
+            }
+        }
     }
 
     /// Runs until it ends, or the store is dropped.
@@ -229,8 +258,8 @@ impl Courier {
         })
     }
 
-    /// Delivers from all outboxes that have something.
-    async fn find_outboxes(self: &Arc<Self>) -> Result<(), StoreError> {
+    /// Delivers from all outboxes that have something, and gives the ways that this goes.
+    async fn find_outboxes(self: &Arc<Self>) -> Result<Vec<Arc<Route>>, StoreError> {
         let unreadable = |what| UnexpectedReply::form("HKEYS", what).refused(LOOKING);
         let mut command = redis::cmd("HKEYS");
         command.arg(&self.numbers);
@@ -251,7 +280,7 @@ impl Courier {
             }
         }
         if routes.is_empty() {
-            return Ok(());
+            return Ok(routes);
         }
         let mut pipeline = Pipeline::with_capacity(routes.len());
         for route in &routes {
@@ -259,14 +288,21 @@ impl Courier {
         }
         let request = Request::Pipeline(&pipeline);
         let replies = self.parts.connections.ask(LOOKING, request, None).await?;
-        for (route, reply) in routes.iter().zip(wire::array(replies).map_err(unreadable)?) {
+        let mut found = Vec::new();
+        for (route, reply) in routes
+            .into_iter()
+            .zip(wire::array(replies).map_err(unreadable)?)
+        {
             match reply {
                 Value::Int(0) => {}
                 Value::ServerError(error) => return Err(refused(LOOKING, error.into())),
-                _ => self.deliver(route),
+                _ => {
+                    self.deliver(&route);
+                    found.push(route);
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Says that there is something in an outbox.
@@ -312,17 +348,18 @@ impl Courier {
                 Ok(Step::Delivered) => pauses = self::pauses(),
                 Ok(Step::Again) => {}
                 Err(error) => {
+                    let why = chain(&error);
                     tracing::error!(
                         group = %self.group,
                         feed = self.keys.feed(),
                         to = %route.target,
-                        error = %chain(&error),
+                        error = why,
                         "what was emitted cannot be delivered; trying again"
                     );
                     let is_refused =
                         !matches!(error, AppendError::Store(StoreError::Unavailable { .. }));
                     route.state.send_modify(|state| {
-                        state.is_troubled = true;
+                        state.trouble = Some(why);
                         // What comes is looked at again before it is recorded.
                         state.is_met &= !is_refused;
                     });
@@ -374,12 +411,30 @@ impl Courier {
         }
     }
 
+    async fn clear(self: &Arc<Self>) -> Result<(), ResetError> {
+        let deadline = Instant::now() + SETTLING;
+        for route in self.find_outboxes().await? {
+            let mut states = route.state.subscribe();
+            let cleared = states.wait_for(|state| !state.is_running);
+            if timeout_at(deadline, cleared).await.is_err() {
+                return Err(ResetError::Undelivered {
+                    group: self.group.to_string(),
+                    partition: self.source.clone(),
+                    target: route.target.clone(),
+                    waited: SETTLING,
+                    why: route.state.borrow().trouble.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     async fn settle(&self) {
         let deadline = Instant::now() + SETTLING;
         let routes: Vec<_> = lock(&self.routes).values().cloned().collect();
         for route in routes {
             let mut states = route.state.subscribe();
-            let settled = states.wait_for(|state| !state.is_running || state.is_troubled);
+            let settled = states.wait_for(|state| !state.is_running || state.trouble.is_some());
             let is_late = timeout_at(deadline, settled).await.is_err();
             let state = route.state.borrow();
             if is_late || state.is_running {
@@ -443,7 +498,7 @@ impl Route {
     fn note(&self, delivered: u64) {
         self.state.send_modify(|state| {
             state.delivered = state.delivered.max(delivered);
-            state.is_troubled = false;
+            state.trouble = None;
             state.unreachable = None;
         });
     }
@@ -455,7 +510,7 @@ impl Route {
             let ends = state.rounds == round;
             if ends {
                 state.is_running = false;
-                state.is_troubled = false;
+                state.trouble = None;
             }
             ends
         })
@@ -470,8 +525,9 @@ impl Route {
     /// Waits until a record is delivered. `false` where it is not by then, or cannot be.
     pub(crate) async fn wait_for(&self, number: u64, deadline: Instant) -> bool {
         let mut states = self.state.subscribe();
-        let arrived = states
-            .wait_for(|state| state.delivered >= number || state.is_troubled || !state.is_running);
+        let arrived = states.wait_for(|state| {
+            state.delivered >= number || state.trouble.is_some() || !state.is_running
+        });
         let arrived = timeout_at(deadline, arrived).await;
         // Where nothing is left to deliver, others may have delivered it.
         arrived.is_ok_and(|state| {

@@ -18,7 +18,7 @@ use crate::connection::{Attempts, Request};
 use crate::courier::{Courier, Couriers, Route};
 use crate::error::{UnexpectedReply, unavailable};
 use crate::keys::FeedKeys;
-use crate::scripts::{CHECK, PROBE, Script, check_status};
+use crate::scripts::{CHECK_TARGET, PROBE, Script, check_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 use crate::{outbox, partitions};
@@ -415,7 +415,9 @@ impl<'c> Emissions<'c> {
             }
             let command = self.check(courier, index, target);
             let request = Request::Command(&command);
-            let asked = parts.connections.ask(self.operation, request, Some(&CHECK));
+            let asked = parts
+                .connections
+                .ask(self.operation, request, Some(&CHECK_TARGET));
             let asked = timeout(MEETING, asked).await;
             let reply = match asked
                 .unwrap_or_else(|_| Err(unavailable(self.operation, MEETING, None)))
@@ -450,7 +452,7 @@ impl<'c> Emissions<'c> {
                     is_as_assumed = false;
                 }
                 Err(what) => {
-                    let error = UnexpectedReply::form("EVALSHA check.lua", what);
+                    let error = UnexpectedReply::form("EVALSHA check_target.lua", what);
                     return Err(error.refused(self.operation).into());
                 }
             }
@@ -475,7 +477,8 @@ impl<'c> Emissions<'c> {
         let histories = appends.filter(|emitted| emitted.aggregate.is_some());
         let key_count = 3 + usize::from(target.assumed.is_some()) + histories.count();
         let append_count = self.of_target(index).count();
-        let mut command = CHECK.call(key_count, 3 + append_count * 4, 512 + append_count * 128);
+        let mut command =
+            CHECK_TARGET.call(key_count, 3 + append_count * 4, 512 + append_count * 128);
         command.write_arg(target.keys.delivered().as_bytes());
         command.write_arg(target.keys.feed().as_bytes());
         command.write_arg(target.keys.format().as_bytes());

@@ -226,6 +226,15 @@ pub(crate) enum UnexpectedReply {
     /// The server's own answer to one of several writes.
     #[error("the feed `{feed}` cannot be written: {answer}")]
     Failed { feed: String, answer: String },
+    /// A record that somebody else has written or changed.
+    #[error(
+        "the record {id} of the outbox `{outbox}` cannot be read: it is {what}; nothing behind it is delivered until somebody corrects or removes it"
+    )]
+    Record {
+        outbox: String,
+        id: String,
+        what: &'static str,
+    },
     /// A dead letter that somebody else has written or changed.
     #[error("the dead letter of `{feed}` that begins with `{beginning}` is not in the stored form")]
     DeadLetter {

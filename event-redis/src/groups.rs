@@ -15,7 +15,7 @@ use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
 use crate::reader::{Changes, Reader};
 use crate::scripts::{ACQUIRE, JOIN, OPEN, RELEASE, RENEW, Script, acquire_status};
-use crate::start::From;
+use crate::start::StartFrom;
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -149,9 +149,9 @@ pub(crate) async fn open(
 ) -> Result<Progress, StoreError> {
     let keys = parts.keys.of(partition);
     let progress_key = keys.group(group).progress;
-    let mut from = From::new(start);
+    let mut from = StartFrom::new(start);
     loop {
-        let mut command = OPEN.call(2, 1 + From::ARGUMENTS, 256);
+        let mut command = OPEN.call(2, 1 + StartFrom::ARGUMENTS, 256);
         command.write_arg(progress_key.as_bytes());
         command.write_arg(keys.feed().as_bytes());
         command.write_arg(group.as_bytes());

@@ -17,7 +17,7 @@ use crate::connection::Request;
 use crate::emissions;
 use crate::error::UnexpectedReply;
 use crate::keys::FeedKeys;
-use crate::scripts::{DELIVER, TAKE, deliver_status};
+use crate::scripts::{DELIVER, READ_OUTBOX, deliver_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -63,16 +63,33 @@ pub(crate) async fn take(
     delivered: u64,
     most: usize,
 ) -> Result<Vec<Record>, StoreError> {
-    let mut command = TAKE.call(1, 3, 256);
+    let mut command = READ_OUTBOX.call(1, 3, 256);
     command.write_arg(outbox.as_bytes());
     command.write_arg_fmt(delivered);
     command.write_arg_fmt(most);
     command.write_arg_fmt(BATCH_BYTES);
     let request = Request::Command(&command);
-    let reply = parts.connections.ask(DELIVERING, request, Some(&TAKE));
-    wire::array(reply.await?)
-        .and_then(|entries| records(target, entries))
-        .map_err(|what| UnexpectedReply::form("EVALSHA take.lua", what).refused(DELIVERING))
+    let reply = parts
+        .connections
+        .ask(DELIVERING, request, Some(&READ_OUTBOX));
+    let entries = wire::array(reply.await?).map_err(|what| {
+        UnexpectedReply::form("EVALSHA read_outbox.lua", what).refused(DELIVERING)
+    })?;
+    // The first one alone can stop the others.
+    let id = entries.first().map(id_of).unwrap_or_default();
+    records(target, entries).map_err(|what| {
+        let outbox = outbox.to_owned();
+        UnexpectedReply::Record { outbox, id, what }.refused(DELIVERING)
+    })
+}
+
+/// The id of a record, be it readable or not.
+fn id_of(entry: &Value) -> String {
+    let id = match entry {
+        Value::Array(parts) => parts.first().and_then(|id| wire::slice(id).ok()),
+        _ => None,
+    };
+    id.map_or_else(String::new, |id| String::from_utf8_lossy(id).into_owned())
 }
 
 /// The first of some records that follow on each other and are of one kind.

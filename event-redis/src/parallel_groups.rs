@@ -24,9 +24,9 @@ use crate::error::{Remedy, UnexpectedReply, refused, remedy};
 use crate::keys::{FeedKeys, Ordered};
 use crate::reader::{BLOCK, Live, unblock};
 use crate::scripts::{
-    FINISH, FORGET, IS_FINISHED, OPEN_PARALLEL, Script, TOUCH, finish_status, open_status,
+    FINISH, IS_FINISHED, OPEN_PARALLEL, REMOVE_CONSUMERS, Script, TOUCH, finish_status, open_status,
 };
-use crate::start::From;
+use crate::start::{self, StartFrom};
 use crate::store::Parts;
 use crate::tap::Reply;
 use crate::wire::{self, Unreadable};
@@ -58,20 +58,21 @@ pub(crate) async fn open(
     partition: &Partition,
     start: Start,
 ) -> Result<(), StoreError> {
-    open_from(parts, group, partition, From::new(start)).await
+    open_from(parts, group, partition, StartFrom::new(start)).await
 }
 
 async fn open_from(
     parts: &Parts,
     group: &ParallelGroup,
     partition: &Partition,
-    mut from: From,
+    mut from: StartFrom,
 ) -> Result<(), StoreError> {
     let keys = parts.keys.of(partition);
     let of_group = keys.group(&group.group);
     let memory = keys.parallel(group);
+    let mut before: Option<(Position, u64)> = None;
     loop {
-        let mut command = OPEN_PARALLEL.call(6, 2 + From::ARGUMENTS, 512);
+        let mut command = OPEN_PARALLEL.call(6, 4 + StartFrom::ARGUMENTS, 512);
         for key in [
             memory.as_str(),
             keys.feed(),
@@ -85,6 +86,16 @@ async fn open_from(
         command.write_arg_fmt(group);
         from.write(&mut command);
         command.write_arg(group.handler.as_bytes());
+        match before {
+            Some((position, passed)) => {
+                command.write_arg_fmt(position);
+                command.write_arg_fmt(passed);
+            }
+            None => {
+                command.write_arg(b"");
+                command.write_arg(b"");
+            }
+        }
         let reply = call(parts, OPENING, &command, &OPEN_PARALLEL).await?;
         let unreadable =
             |what| UnexpectedReply::form("EVALSHA open_parallel.lua", what).refused(OPENING);
@@ -96,6 +107,12 @@ async fn open_from(
                 let group = group.to_string();
                 let feed = keys.feed().to_owned();
                 return Err(UnexpectedReply::Forgotten { feed, group }.refused(OPENING));
+            }
+            (open_status::COUNT, [_, position]) => {
+                let position = wire::slice(position).and_then(wire::position);
+                let position = position.map_err(unreadable)?;
+                let counted = start::count(parts, OPENING, partition, position).await?;
+                before = Some((position, counted.passed));
             }
             (open_status::COUNT, _) => from = from.counted(parts, OPENING, partition).await?,
             (open_status::FORBIDDEN, [_, command]) => {
@@ -116,7 +133,7 @@ async fn heal(
     partition: &Partition,
 ) -> Result<(), StoreError> {
     tracing::warn!(%group, %partition, "the group is lost on the server; it is made again from what is remembered");
-    open_from(parts, group, partition, From::again()).await
+    open_from(parts, group, partition, StartFrom::again()).await
 }
 
 async fn call(
@@ -512,15 +529,17 @@ async fn forget(
     idle: Duration,
     consumer: &str,
 ) -> Result<usize, StoreError> {
-    let mut command = FORGET.call(1, 3, 256);
+    let mut command = REMOVE_CONSUMERS.call(1, 3, 256);
     command.write_arg(parts.keys.of(partition).feed().as_bytes());
     command.write_arg_fmt(group);
     command.write_arg_fmt(idle.as_millis());
     command.write_arg(consumer.as_bytes());
-    let reply = call(parts, operation, &command, &FORGET).await?;
+    let reply = call(parts, operation, &command, &REMOVE_CONSUMERS).await?;
     wire::count(&reply)
         .and_then(|count| usize::try_from(count).map_err(|_| "too large a number"))
-        .map_err(|what| UnexpectedReply::form("EVALSHA forget.lua", what).refused(operation))
+        .map_err(|what| {
+            UnexpectedReply::form("EVALSHA remove_consumers.lua", what).refused(operation)
+        })
 }
 
 /// What a reader is told of its connection, so that it can have the server answer at once.

@@ -8,7 +8,7 @@ use redis::{RedisWrite, Value};
 use crate::connection::Request;
 use crate::error::UnexpectedReply;
 use crate::scripts::{RESET, reset_status};
-use crate::start::From;
+use crate::start::StartFrom;
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -24,13 +24,13 @@ pub(crate) async fn reset(
     let keys = parts.keys.of(partition);
     let of_group = keys.group(group);
     let mut from = match reset {
-        Reset::Forget => From::forget(),
-        Reset::MoveTo(start) => From::new(start),
+        Reset::Forget => StartFrom::forget(),
+        Reset::MoveTo(start) => StartFrom::new(start),
     };
     // The script names the keys that are still missing.
     let mut handlers: Vec<String> = Vec::new();
     loop {
-        let argument_count = 1 + From::ARGUMENTS + handlers.len();
+        let argument_count = 1 + StartFrom::ARGUMENTS + handlers.len();
         let bytes = 512 + 128 * handlers.len();
         let mut command = RESET.call(6 + handlers.len(), argument_count, bytes);
         for key in [

@@ -67,11 +67,11 @@ pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Looks whether what is emitted to another slot can be stored there: see the script.
-pub(crate) static CHECK: LazyLock<Script> = LazyLock::new(|| {
+pub(crate) static CHECK_TARGET: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("scripts/publish.lua"),
         include_str!("scripts/emit.lua"),
-        include_str!("scripts/check.lua")
+        include_str!("scripts/check_target.lua")
     ))
 });
 
@@ -85,8 +85,8 @@ pub(crate) static DELIVER: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Drops what was delivered from an outbox, and reads what comes next: see the script.
-pub(crate) static TAKE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+pub(crate) static READ_OUTBOX: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/read_outbox.lua")));
 
 /// Makes the group of a handler known for a partition: see the script.
 pub(crate) static OPEN_PARALLEL: LazyLock<Script> =
@@ -101,8 +101,8 @@ pub(crate) static IS_FINISHED: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/is_finished.lua")));
 
 /// Forgets consumers for which nothing is pending: see the script.
-pub(crate) static FORGET: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/forget.lua")));
+pub(crate) static REMOVE_CONSUMERS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/remove_consumers.lua")));
 
 /// Tells whether the client may use some keys: see the script.
 pub(crate) static PROBE: LazyLock<Script> =

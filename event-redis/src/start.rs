@@ -11,13 +11,13 @@ use crate::store::Parts;
 use crate::wire;
 
 /// Where a group begins, and how many entries that passes over, where that is known.
-pub(crate) struct From {
+pub(crate) struct StartFrom {
     word: &'static str,
     position: Position,
     passed: Option<u64>,
 }
 
-impl From {
+impl StartFrom {
     /// How many arguments it takes.
     pub(crate) const ARGUMENTS: usize = 3;
 

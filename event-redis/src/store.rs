@@ -203,6 +203,7 @@ impl Groups for RedisStore {
         partition: &Partition,
         reset: Reset,
     ) -> Result<(), ResetError> {
+        self.couriers.clear(group, partition).await?;
         reset::reset(&self.parts, group, partition, reset).await
     }
 

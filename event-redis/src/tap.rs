@@ -28,6 +28,9 @@ pub(crate) enum Reply {
     Raw(Raw),
 }
 
+/// A buffer that is larger is not kept, since few replies are so large.
+const LARGEST_SPARE: usize = 1024 * 1024;
+
 /// A reply as the server sent it. Its buffer is used again.
 pub(crate) struct Raw {
     buffer: BytesMut,
@@ -53,7 +56,9 @@ impl Drop for Raw {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        self.tap.state().spare = buffer;
+        if buffer.capacity() <= LARGEST_SPARE {
+            self.tap.state().spare = buffer;
+        }
     }
 }
 
@@ -286,6 +291,19 @@ mod tests {
         ] {
             let mut extent = Extent::default();
             assert_eq!(extent.end(reply.as_bytes()), Progress::Untapped, "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_kept() {
+        let tap = Tap::default();
+        for (size, kept) in [(LARGEST_SPARE, LARGEST_SPARE), (2 * LARGEST_SPARE, 0)] {
+            let buffer = BytesMut::with_capacity(size);
+            drop(Raw {
+                buffer,
+                tap: tap.clone(),
+            });
+            assert_eq!(std::mem::take(&mut tap.state().spare).capacity(), kept);
         }
     }
 

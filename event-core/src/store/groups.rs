@@ -240,6 +240,10 @@ pub struct Commit {
     pub emitted: Vec<Vec<Append>>,
     /// New dead letters.
     pub parked: Vec<DeadLetter>,
+    /// Those of the new ones that were not tried, because of an earlier one of their key, each with the
+    /// last that lay before it. Where that is none any more by now, or is to be handled again, somebody has
+    /// decided on it without the owner having heard, and what follows is to be handled again, too.
+    pub follows: Vec<(DeadLetterId, DeadLetterId)>,
     /// Dead letters that were redriven in vain; nothing where one was discarded meanwhile.
     pub retried: Vec<DeadLetter>,
     /// Dead letters that are handled now.

@@ -221,7 +221,8 @@ pub struct ParallelLag {
 /// What has come of entries of one partition.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {
-    /// Entries with which nothing more is to be done.
+    /// Entries with which nothing more is to be done, whichever consumer has claimed them meanwhile. Only where
+    /// the group was ever reset, they must be pending for this one.
     pub done: Vec<Position>,
     /// Entries for which the handler emitted something. It is stored whatever the version of an
     /// aggregate is.

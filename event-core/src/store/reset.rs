@@ -48,6 +48,23 @@ pub enum ResetError {
         /// For how long it owns the partition without prolonging the lease.
         remaining: Duration,
     },
+    /// What the group has emitted is still on its way, and does not arrive. Nothing is reset in this
+    /// partition.
+    #[error(
+        "what the group `{group}` has emitted from `{partition}` to `{target}` is not delivered after {waited:?}{}; see to it that `{target}` takes it, and then reset the group again", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+    )]
+    Undelivered {
+        /// The group.
+        group: String,
+        /// The partition that it was emitted from.
+        partition: Partition,
+        /// Where it is to go.
+        target: Partition,
+        /// For how long it was waited for.
+        waited: Duration,
+        /// What the last attempt to deliver it came to, where that is known.
+        why: Option<String>,
+    },
     /// The feeds of the group are not known.
     #[error(transparent)]
     Read(#[from] ReadError),

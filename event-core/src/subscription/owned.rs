@@ -8,7 +8,7 @@ mod calls;
 mod commits;
 mod dead_letters;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -90,6 +90,7 @@ struct Gathered {
     runs: Vec<(Number, usize)>,
     emitted: Vec<Vec<Append>>,
     parked: Vec<DeadLetter>,
+    follows: Vec<(DeadLetterId, DeadLetterId)>,
     retried: Vec<DeadLetter>,
     resolved: Vec<DeadLetterId>,
     /// The works that wait for this commit, once for each thing of theirs.
@@ -128,9 +129,6 @@ pub(super) struct Owned {
     ready: VecDeque<Number>,
     units: JoinSet<Unit>,
     parked: Parked,
-    /// What was parked behind dead letters since these were read last: somebody may have decided on them
-    /// by then.
-    followers: BTreeSet<DeadLetterId>,
     gathered: Gathered,
     talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
     /// How many entries were let in since they were counted last, and are for a handler.
@@ -176,7 +174,6 @@ impl Owned {
             ready: VecDeque::new(),
             units: JoinSet::new(),
             parked: Parked::default(),
-            followers: BTreeSet::new(),
             gathered: Gathered::default(),
             talk: None,
             taken: 0,

@@ -1,6 +1,6 @@
 //! What is parked: the dead letters of a partition, as its owner knows them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::partition::Partition;
 use crate::store::{Backend, DeadLetter, DeadLetterId, StoreError};
@@ -92,36 +92,6 @@ impl Parked {
         self.letters
             .values()
             .filter(move |letter| letter.handler == handler && letter.key.as_deref() == Some(key))
-    }
-
-    /// Has those of `followers` handled again that no dead letter of their key which stays lies before, and
-    /// gives them.
-    pub(super) fn free(&mut self, followers: &BTreeSet<DeadLetterId>) -> Vec<DeadLetter> {
-        if followers.is_empty() {
-            return Vec::new();
-        }
-        let mut freed = Vec::new();
-        let mut staying = HashSet::new();
-        for (id, letter) in &self.letters {
-            let Some(key) = &letter.key else { continue };
-            if letter.redrive {
-                continue;
-            }
-            let place = (letter.handler.as_str(), key.as_str());
-            if followers.contains(id) && !staying.contains(&place) {
-                freed.push(id.clone());
-            } else {
-                staying.insert(place);
-            }
-        }
-        freed
-            .iter()
-            .filter_map(|id| {
-                let letter = self.letters.get_mut(id)?;
-                letter.redrive = true;
-                Some(letter.clone())
-            })
-            .collect()
     }
 
     /// Those that are to be handled again, in order.

@@ -6,20 +6,24 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
 
 use super::keeper::{Kept, keep};
 use super::load::Load;
 use super::owned::{End, Owned};
-use super::shared::pauses;
+use super::shared::{Shared, pauses};
 use super::waiting::Outcome;
 use super::{IdleError, LOOK_EVERY, Subscription};
 use crate::dispatcher::HandlerFailure;
+use crate::event::Category;
+use crate::handler::Start;
 use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::recorded::Position;
@@ -32,6 +36,9 @@ const BATCH: usize = 500;
 
 /// As many batches as there can be entries on their way to a partition's task, and so never full.
 const BATCHES: usize = 4_096;
+
+/// A partition that was taken is opened for at least so long, however short leases are.
+const OPENING: Duration = Duration::from_secs(1);
 
 type Keeping = Pin<Box<dyn Future<Output = Result<Kept, StoreError>> + Send>>;
 
@@ -168,14 +175,27 @@ impl<'a> Runner<'a> {
                 .collect()
         };
         let settings = &self.subscription.settings;
-        Box::pin(keep(
-            Arc::clone(&self.subscription.shared),
+        let shared = Arc::clone(&self.subscription.shared);
+        let keeping = keep(
+            Arc::clone(&shared),
             Arc::clone(&settings.instance),
             settings.lease,
             partitions.to_vec(),
             leases(false),
             leases(true),
-        ))
+        );
+        let starts: BTreeMap<_, _> = self
+            .subscription
+            .categories
+            .iter()
+            .filter_map(|(category, handlers)| Some((category.clone(), handlers.start?)))
+            .collect();
+        let longest = (settings.lease / 3).max(OPENING);
+        Box::pin(async move {
+            let mut kept = keeping.await?;
+            open_forgotten(&shared, &starts, longest, &mut kept).await;
+            Ok(kept)
+        })
     }
 
     /// Does as the keeper says; gives when it is to look again.
@@ -521,6 +541,42 @@ impl<'a> Runner<'a> {
         }
         Ok(true)
     }
+}
+
+/// Opens what was taken at its very beginning: the group may have been forgotten since it was opened, as
+/// while this instance was frozen, and then its start says where it begins. Where it was not, nothing is
+/// changed by that.
+async fn open_forgotten(
+    shared: &Shared,
+    starts: &BTreeMap<Category, Start>,
+    longest: Duration,
+    kept: &mut Kept,
+) {
+    let (backend, group) = (&*shared.backend, &*shared.group);
+    let opening = std::mem::take(&mut kept.acquired).into_iter().map(
+        async |(lease, progress): (Lease, Progress)| {
+            let start = starts.get(lease.partition.category());
+            let Some(start) = start.filter(|_| progress.reached == Position::START) else {
+                return Some((lease, progress));
+            };
+            match timeout(longest, backend.open(group, &lease.partition, *start)).await {
+                Ok(Ok(progress)) => return Some((lease, progress)),
+                Ok(Err(error)) => {
+                    tracing::warn!(partition = %lease.partition, %error, "the partition is taken, and cannot be opened; trying again");
+                }
+                Err(_) => {
+                    tracing::warn!(partition = %lease.partition, "the partition is taken, and is not opened in the time that a lease leaves; trying again");
+                }
+            }
+            give_back(backend, &lease).await;
+            None
+        },
+    );
+    let opened = join_all(opening).await;
+    if opened.iter().any(Option::is_none) {
+        kept.next = kept.next.min(LOOK_EVERY);
+    }
+    kept.acquired = opened.into_iter().flatten().collect();
 }
 
 async fn give_back(backend: &dyn Backend, lease: &Lease) {

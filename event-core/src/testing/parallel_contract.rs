@@ -70,6 +70,7 @@ macro_rules! parallel_contract_tests {
                 what_is_let_go_is_claimed_at_once
                 a_finish_stores_everything_once
                 a_consumer_that_comes_back_late_stores_nothing
+                what_is_done_is_so_whoever_has_claimed_it
                 a_refused_emit_finishes_nothing
                 a_consumer_with_pending_entries_stays
                 a_handler_tells_how_far_it_is_behind

@@ -309,6 +309,7 @@ macro_rules! store_contract_tests {
                 an_owned_partition_is_not_reset
                 an_owner_from_before_a_reset_can_write_nothing
                 a_group_with_instances_is_not_reset
+                owning_does_not_open_a_group
             }
             commits {
                 a_commit_stores_everything
@@ -340,6 +341,7 @@ macro_rules! store_contract_tests {
                 what_was_discarded_does_not_come_back
                 a_dead_letter_is_there_once
                 many_dead_letters_are_no_matter
+                what_follows_none_any_more_is_handled_again
             }
             realtime {
                 an_exact_pattern_hears_its_type_alone

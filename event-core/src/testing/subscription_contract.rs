@@ -93,6 +93,7 @@ macro_rules! subscription_contract_tests {
                 instances_share_partitions_and_share_anew
                 partitions_of_a_vanished_instance_are_shared
                 a_stop_at_any_moment_gives_everything_back
+                an_instance_that_slept_through_a_reset_begins_as_its_start_says
             }
             load {
                 fifty_groups_each_get_every_message
@@ -127,6 +128,7 @@ macro_rules! subscription_contract_tests {
                 a_redriven_event_emits_once
                 a_redriven_event_whose_emits_are_refused_stays
                 a_discard_lets_the_key_flow
+                a_discard_of_one_leaves_those_behind_it
                 discards_beside_arrivals_leave_nothing_parked
                 an_undecodable_entry_is_a_dead_letter
                 an_unreadable_payload_is_a_dead_letter

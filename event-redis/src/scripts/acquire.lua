@@ -36,7 +36,7 @@ local known = redis.call('HMGET', progress,
 local owner, ends = known[1], tonumber(known[2] or nil)
 local checkpoint, event = known[3] or '0-0', known[4] or ''
 local reached, open = known[5] or checkpoint, known[6] or '[]'
-local finished = tonumber(known[7] or 0)
+local finished = tonumber(known[7] or nil)
 
 if owner and owner ~= '' and owner ~= instance and ends and ends > now then
     return {REFUSED, ends - now}
@@ -82,7 +82,7 @@ if before(last, reached) then
         checkpoint = last
         event = ''
     end
-    finished = math.min(finished, info['entries-added'] or 0)
+    finished = finished and math.min(finished, info['entries-added'] or 0)
 elseif event ~= '' then
     entry = redis.call('XRANGE', feed, checkpoint, checkpoint)
     local first = info['first-entry']
@@ -95,7 +95,12 @@ end
 
 local epoch = redis.call('HINCRBY', progress, 'epoch', 1)
 redis.call('HSET', progress, 'owner', instance,
-    'until', string.format('%d', now + ARGV[2]), 'commit', '0',
-    'checkpoint', checkpoint, 'event', event, 'reached', reached, 'open', open,
-    'finished', string.format('%d', finished))
+    'until', string.format('%d', now + ARGV[2]), 'commit', '0')
+-- A group that was never opened here, or is forgotten, does not become known by this: its start is still
+-- to say where it begins.
+if known[3] then
+    redis.call('HSET', progress,
+        'checkpoint', checkpoint, 'event', event, 'reached', reached, 'open', open)
+    if finished then redis.call('HSET', progress, 'finished', string.format('%d', finished)) end
+end
 return {OWNED, epoch, checkpoint, event, reached, open, lost, entry}

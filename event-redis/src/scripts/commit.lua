@@ -17,7 +17,8 @@
 --       how many entries were finished
 --       the numbers of new dead letters, of those tried in vain, of those resolved, of partitions and
 --         of appends
---       for each new dead letter: its name, how it stands in the order, itself
+--       for each new dead letter: its name, how it stands in the order, itself, and the name of the one
+--         that it follows, or nothing
 --       for each that was tried in vain: its name, itself
 --       for each that is resolved: its name, how it stands in the order
 --       what is emitted: see emit.lua
@@ -65,7 +66,7 @@ if parked + retried + resolved > 0 then
     redis.call('HLEN', raw)
 end
 
-local at = FIRST + parked * 3 + retried * 2 + resolved * 2
+local at = FIRST + parked * 4 + retried * 2 + resolved * 2
 local emits, refused, others, full = read_emits(at, 6, target_count, append_count)
 if others then return {PARTITIONS, others[1], others[2]} end
 if full then return {FULL, full} end
@@ -80,15 +81,17 @@ local reply = {STORED, letters, ''}
 store_emits(emits, reply, 3)
 
 local finished_now = string.format('%d', finished_before + finished)
-redis.call('HSET', progress, 'checkpoint', checkpoint, 'event', ARGV[7], 'reached', ARGV[8],
-    'open', ARGV[9], 'finished', finished_now, 'commit', ARGV[3])
+-- Where nothing is read in order, the group is not opened, and stays so.
+local is_known = known[4] or ARGV[8] ~= '0-0'
+redis.call('HSET', progress, 'commit', ARGV[3])
+if is_known then
+    redis.call('HSET', progress, 'checkpoint', checkpoint, 'event', ARGV[7], 'reached', ARGV[8],
+        'open', ARGV[9], 'finished', finished_now)
+end
 
 if parked + retried + resolved > 0 then
-    at = FIRST
-    for _ = 1, parked do
-        park(dead, order, raw, feed, ARGV[at], ARGV[at + 1], ARGV[at + 2])
-        at = at + 3
-    end
+    -- First: what follows one that was tried in vain must stay behind it.
+    at = FIRST + parked * 4
     for _ = 1, retried do
         -- One that was discarded meanwhile stays so.
         if redis.call('HEXISTS', dead, ARGV[at]) == 1 then
@@ -96,6 +99,20 @@ if parked + retried + resolved > 0 then
         end
         at = at + 2
     end
+    at = FIRST
+    for _ = 1, parked do
+        local letter, followed = ARGV[at + 2], ARGV[at + 3]
+        if followed ~= '' then
+            local before = redis.call('HGET', dead, followed)
+            -- A quote within a text has a backslash before it, so this is the field itself.
+            if not before or string.find(before, '"redrive"%s*:%s*true') then
+                letter = string.gsub(letter, '"redrive"%s*:%s*false', '"redrive":true')
+            end
+        end
+        park(dead, order, raw, feed, ARGV[at], ARGV[at + 1], letter)
+        at = at + 4
+    end
+    at = at + retried * 2
     for _ = 1, resolved do
         redis.call('HDEL', dead, ARGV[at])
         redis.call('ZREM', order, ARGV[at + 1])
@@ -106,7 +123,7 @@ if parked + retried + resolved > 0 then
 end
 
 -- A native group shows the lag to whoever looks at the stream. Nothing depends on it.
-if finished > 0 or checkpoint ~= known[4] then
+if is_known and (finished > 0 or checkpoint ~= known[4]) then
     local set = redis.pcall('XGROUP', 'SETID', feed, group, checkpoint, 'ENTRIESREAD', finished_now)
     if set.err then
         redis.pcall('XGROUP', 'CREATE', feed, group, checkpoint, 'ENTRIESREAD', finished_now)

@@ -33,7 +33,10 @@ elseif accepted ~= '' then
     if mark ~= tonumber(accepted) then return {GAP, mark} end
     mark = math.max(mark, first - 1)
 elseif first > mark + 1 then
-    return {GAP, mark}
+    -- Where a process of the source's server begins to number, nothing is missing in between: whoever
+    -- delivers this has delivered what lay before it.
+    if (first - 1) % NUMBERS_AT_ONCE ~= 0 then return {GAP, mark} end
+    mark = first - 1
 end
 
 local last = first + count - 1

@@ -40,6 +40,27 @@ local EVENTS_PER_RECORD = 500
 -- An outbox with so many records, or of so many bytes, has no room for more.
 local MOST_RECORDS, MOST_BYTES = 10000, 16 * 1024 * 1024
 
+-- Numbers of outboxes that are given out first by a process of the server are a multiple of this, and 1.
+-- There are so many for each hundredth of a second since 1970.
+local NUMBERS_AT_ONCE = 16384
+
+-- Which process of the server this is; nothing where the client may not ask.
+local known_run
+local function current_run()
+    if not known_run then
+        local info = redis.pcall('INFO', 'server')
+        known_run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+    end
+    return known_run
+end
+
+-- A number that none was given out behind, also where this server does not know any more what was: it may
+-- have lost what it had acknowledged, or have taken over without the last of it.
+local function fresh_number()
+    local time = redis.call('TIME')
+    return (time[1] * 100 + math.floor(time[2] / 10000)) * NUMBERS_AT_ONCE
+end
+
 -- Looks whether an outbox can be written, how far it is, and whether it has room.
 local function read_outbox(target)
     local last = redis.pcall('HGET', target.numbers, target.name)
@@ -58,8 +79,13 @@ local function read_outbox(target)
             local newest = redis.call('XREVRANGE', target.outbox, '+', '-', 'COUNT', '1')
             last = string.match(newest[1][1], '^%d+')
         end
+        local number, run = string.match(last or '', '^(%d+) ?(%x*)')
+        target.run = current_run()
         -- Never a number that the target has met: of what this server may have lost.
-        target.number = math.max(tonumber(last or 0), target.number)
+        target.number = math.max(tonumber(number or 0), target.number)
+        if not number or run ~= target.run then
+            target.number = math.max(fresh_number(), target.number)
+        end
         -- A client that may not ask for the bytes is held to the records alone.
         local bytes = length > 0 and redis.pcall('MEMORY', 'USAGE', target.outbox, 'SAMPLES', '100')
         target.is_full = length >= MOST_RECORDS or (type(bytes) == 'number' and bytes >= MOST_BYTES)
@@ -272,7 +298,8 @@ local function store_emits(emits, reply, size)
     for _, target in ipairs(targets) do
         if target.format_key and target.is_used then redis.call('SET', target.format_key, '1') end
         if target.outbox and target.is_used then
-            redis.call('HSET', target.numbers, target.name, string.format('%d', target.number))
+            redis.call('HSET', target.numbers, target.name,
+                string.format('%d %s', target.number, target.run))
         end
     end
 end

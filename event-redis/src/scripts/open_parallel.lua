@@ -9,10 +9,13 @@
 -- ARGV  the handler's group
 --       where a new group begins, as in open.lua; or `again`, where it is lost
 --       the handler
+--       for a group that is made again: where, and how many entries lie before; nothing where that is not
+--         counted yet
 --
 -- Replies with a status, and
 --   0 open       nothing
---   1 count      nothing: what a new group passes over is to be counted first
+--   1 count      nothing: what a new group passes over is to be counted first; for one that is made again
+--                up to where
 --   2 forbidden  the command that the client may not use
 --   3 forgotten  nothing: it is not lost, but was reset on purpose
 
@@ -36,8 +39,24 @@ end
 local known = redis.call('HMGET', memory, 'pending', 'delivered', 'forgotten')
 local pending, from, is_forgotten = known[1], known[2], known[3]
 if is_forgotten and ARGV[2] == 'again' then return {FORGOTTEN} end
--- How many entries lie before, where the server cannot know.
-local read
+
+-- What the stream says of itself, and whether the group is there.
+local info = {}
+if redis.call('EXISTS', feed) == 1 then
+    local said = redis.call('XINFO', 'STREAM', feed)
+    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+    for _, said_of in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
+        for i = 1, #said_of, 2 do
+            if said_of[i] == 'name' and said_of[i + 1] == group then
+                redis.call('SADD', handlers, ARGV[5])
+                return {OPEN}
+            end
+        end
+    end
+end
+local last = info['last-generated-id'] or '0-0'
+local added = info['entries-added'] or 0
+
 if from and pending and pending ~= '' then
     -- Behind the entry before the first that was not handled.
     local before = redis.call('XREVRANGE', feed, '(' .. pending, '-', 'COUNT', '1')[1]
@@ -46,26 +65,27 @@ elseif not from then
     from = '0-0'
     if ARGV[2] == 'after' then
         if ARGV[4] == '' then return {COUNT} end
-        from, read = ARGV[3], ARGV[4]
-    elseif ARGV[2] == 'now' and redis.call('EXISTS', feed) == 1 then
-        local said = redis.call('XINFO', 'STREAM', feed)
-        for i = 1, #said, 2 do
-            if said[i] == 'last-generated-id' then from = said[i + 1] end
-        end
+        from = ARGV[3]
+    elseif ARGV[2] == 'now' then
+        from = last
     end
+end
+-- How many entries lie before: without that the server cannot tell the lag.
+local read
+if from == '0-0' then
+    read = string.format('%d', added - (info['length'] or 0))
+elseif from == last then
+    read = string.format('%d', added)
+elseif not known[2] then
+    read = ARGV[4]
+elseif ARGV[6] == from then
+    read = ARGV[7]
+else
+    return {COUNT, from}
 end
 redis.call('SADD', handlers, ARGV[5])
 -- It must be there before the first entry is, since a group is part of its stream.
-local create = {'XGROUP', 'CREATE', feed, group, from, 'MKSTREAM'}
-if read then
-    create[#create + 1] = 'ENTRIESREAD'
-    create[#create + 1] = read
-end
-local made = redis.pcall(unpack(create))
-if made.err then
-    if string.find(made.err, '^BUSYGROUP') then return {OPEN} end
-    return made
-end
+redis.call('XGROUP', 'CREATE', feed, group, from, 'MKSTREAM', 'ENTRIESREAD', read)
 if not known[2] then redis.call('HSET', memory, 'pending', '', 'delivered', from) end
 if is_forgotten then redis.call('HDEL', memory, 'forgotten') end
 return {OPEN}

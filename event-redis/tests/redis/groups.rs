@@ -600,6 +600,10 @@ async fn the_lag_is_what_is_yet_to_finish() {
         .unwrap();
     assert_eq!(store.lag("g", &only()).await.unwrap(), 3);
     assert_eq!(store.lag("new", &only()).await.unwrap(), 3);
+    // Nor is it known by being owned.
+    let owned = store.acquire("new", &only(), "a", LONG).await.unwrap();
+    assert!(matches!(owned, Acquired::Yes { .. }), "{owned:?}");
+    assert_eq!(store.lag("new", &only()).await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -616,4 +620,37 @@ async fn who_owns_a_partition_is_told() {
     assert_eq!(owner().await.as_deref(), Some("b"));
     expire(&server);
     assert_eq!(owner().await, None);
+}
+
+#[tokio::test]
+async fn a_step_of_counting_reads_a_few_megabytes_at_most() {
+    let server = server();
+    let large = "x".repeat(100_000);
+    for number in 1..=60 {
+        let id = format!("{number}-0");
+        server
+            .command(&["XADD", "events:sdlc", &id, "payload", &large])
+            .unwrap();
+    }
+    let script = include_str!("../../src/scripts/count.lua");
+    let mut counted = ["30-0", "0", "30-0", "0"].map(str::to_owned);
+    let mut steps = 0;
+    let told = loop {
+        let [forward, later, backward, earlier] = &counted;
+        let rest = [forward, later, backward, earlier].map(String::as_str);
+        let call = ["EVAL", script, "1", "events:sdlc", "30-0"];
+        let reply = server.command(&[&call[..], &rest].concat()).unwrap();
+        steps += 1;
+        let values: Vec<_> = reply.lines().map(str::to_owned).collect();
+        if values[0] == "1" {
+            break values;
+        }
+        let Ok(rest) = values[1..].to_vec().try_into() else {
+            panic!("{values:?}");
+        };
+        counted = rest;
+    };
+    assert_eq!(told, ["1", "30-0", "30", "60"]);
+    // 3 MB lie in either direction.
+    assert!(steps >= 4, "{steps} steps");
 }

@@ -7,8 +7,8 @@ use event_core::prelude::*;
 use event_core::{
     AggregateId, Append, AppendError, Category, CodecError, Commit, CommitError, Committed,
     Consumer, EntryEmits, EventStore, Expected, Finish, Groups, HandlerDefinition, Lease, NewEvent,
-    ParallelGroup, ParallelGroups, Partition, Position, Realtime, RealtimeItem, Start, StoreError,
-    Versions,
+    ParallelGroup, ParallelGroups, Partition, Position, Realtime, RealtimeItem, Reset, ResetError,
+    Start, StoreError, Versions,
 };
 use event_redis::{ConnectError, Durability, RedisStore, RedisStoreBuilder};
 use event_tests::RedisServer;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::groups::{LONG, lease};
 use crate::support::{event_as, id, numbered, only, server, soon, to, until};
 
+const PROGRESS: &str = "{events:sdlc}:group:g";
 const NUMBERS: &str = "{events:sdlc}:outboxes:g";
 const OUTBOX: &str = "{events:sdlc}:outbox:g:events:post";
 const MARKS: &str = "{events:post}:delivered";
@@ -72,8 +73,22 @@ fn ask(server: &RedisServer, command: &[&str]) -> String {
     server.command(command).unwrap()
 }
 
+/// Numbers that a process of the server gives out first are a multiple of this, and 1.
+const AT_ONCE: u64 = 16_384;
+
+/// A number, counted from where the process of the server has begun.
+fn counted(number: &str) -> String {
+    let number = number.split(' ').next().unwrap_or_default();
+    let number: u64 = number.parse().unwrap();
+    (number % AT_ONCE).to_string()
+}
+
 fn mark(server: &RedisServer) -> String {
-    ask(server, &["HGET", MARKS, FROM])
+    counted(&ask(server, &["HGET", MARKS, FROM]))
+}
+
+fn number(server: &RedisServer) -> String {
+    counted(&ask(server, &["HGET", NUMBERS, "events:post"]))
 }
 
 fn recorded(server: &RedisServer) -> usize {
@@ -131,7 +146,7 @@ async fn what_goes_elsewhere_is_recorded_with_the_progress_and_delivered() {
         .map(|appended| appended.events.len())
         .collect();
     assert_eq!(places, [1, 0, 0, 0]);
-    assert_eq!(ask(&server, &["HGET", NUMBERS, "events:post"]), "3");
+    assert_eq!(number(&server), "3");
     empty(&server).await;
     assert_eq!(mark(&server), "3");
     assert_eq!(sent(&store).await, [1, 2, 3, 4]);
@@ -172,7 +187,7 @@ async fn a_repeated_commit_records_nothing_whatever_it_emits() {
     let late = emitting(2, vec![vec![sends(4)]]);
     let error = store.commit(&owner, &late).await.unwrap_err();
     assert!(matches!(error, CommitError::LeaseLost { .. }), "{error}");
-    assert_eq!(ask(&server, &["HGET", NUMBERS, "events:post"]), "2");
+    assert_eq!(number(&server), "2");
 }
 
 #[tokio::test]
@@ -185,7 +200,7 @@ async fn what_an_owner_has_left_is_delivered_once_by_the_next() {
     drop(store);
     assert_eq!(recorded(&server), 3);
     unblock(&server);
-    ask(&server, &["HSET", "{events:sdlc}:group:g", "until", "1"]);
+    ask(&server, &["HSET", PROGRESS, "until", "1"]);
     // It commits nothing.
     let next = self::store(&server).await;
     lease(&next, "b", LONG).await;
@@ -301,14 +316,17 @@ async fn a_lost_reply_is_no_second_delivery() {
 
 /// Puts records back that were delivered: as though whoever has delivered them had not come to drop
 /// them.
-fn put_back(server: &RedisServer, records: &[(&str, u32)]) {
+fn put_back(server: &RedisServer, records: &[(u32, u32)]) {
+    let last = ask(server, &["HGET", MARKS, FROM]);
+    let base = last.parse::<u64>().unwrap() / AT_ONCE * AT_ONCE;
     for (number, payload) in records {
+        let number = format!("{}-0", base + u64::from(*number));
         let payload = payload.to_string();
         let metadata = format!(r#"{{"eventId":"{}"}}"#, id(payload.parse().unwrap()));
         let record = [
             "XADD",
             OUTBOX,
-            number,
+            &number,
             "type",
             "post.parcel.sent",
             "payload",
@@ -334,7 +352,7 @@ async fn what_was_delivered_is_not_delivered_again() {
     let owner = lease(&store, "a", LONG).await;
     commit(&store, &owner, 1, vec![sends(1), sends(2), sends(3)]).await;
     empty(&server).await;
-    put_back(&server, &[("2-0", 2), ("3-0", 3), ("4-0", 4)]);
+    put_back(&server, &[(2, 2), (3, 3), (4, 4)]);
     look(&store).await;
     empty(&server).await;
     assert_eq!(sent(&store).await, [1, 2, 3, 4]);
@@ -342,7 +360,7 @@ async fn what_was_delivered_is_not_delivered_again() {
     // The planted fault does what it says.
     let faulty = builder(&server).without_delivery_marks().connect().await;
     let faulty = faulty.unwrap();
-    put_back(&server, &[("4-0", 4)]);
+    put_back(&server, &[(4, 4)]);
     look(&faulty).await;
     empty(&server).await;
     assert_eq!(sent(&store).await, [1, 2, 3, 4, 4]);
@@ -370,11 +388,42 @@ async fn records_that_somebody_has_removed_stop_nothing() {
     let owner = lease(&store, "a", LONG).await;
     commit(&store, &owner, 1, vec![sends(1), sends(2)]).await;
     empty(&server).await;
-    put_back(&server, &[("3-0", 3), ("6-0", 6)]);
+    put_back(&server, &[(3, 3), (6, 6)]);
     look(&store).await;
     empty(&server).await;
     assert_eq!(sent(&store).await, [1, 2, 3, 6]);
     assert_eq!(mark(&server), "6");
+}
+
+#[tokio::test]
+async fn no_number_that_the_target_knows_is_given_out_again() {
+    let server = server();
+    let (store, other) = (store(&server).await, store(&server).await);
+    let owner = lease(&store, "a", LONG).await;
+    commit(&store, &owner, 1, vec![sends(1)]).await;
+    empty(&server).await;
+    let before = ask(&server, &["HGET", NUMBERS, "events:post"]);
+    let (before, _) = before.split_once(' ').unwrap();
+    ask(&server, &["HSET", PROGRESS, "until", "1"]);
+    let next = lease(&other, "b", LONG).await;
+    commit(&other, &next, 1, vec![sends(2), sends(3)]).await;
+    empty(&server).await;
+    // A replica takes over which has seen nothing of the second owner. The first one is met already, and
+    // so does not ask the target what it has.
+    for number in [Some(format!("{before} 0123")), None] {
+        let epoch = owner.epoch.to_string();
+        let owned = [
+            "HSET", PROGRESS, "owner", "a", "epoch", &epoch, "commit", "1",
+        ];
+        ask(&server, &owned);
+        match number {
+            Some(number) => ask(&server, &["HSET", NUMBERS, "events:post", &number]),
+            None => ask(&server, &["DEL", NUMBERS]),
+        };
+        commit(&store, &owner, 2, vec![sends(4), sends(5)]).await;
+        empty(&server).await;
+    }
+    assert_eq!(sent(&store).await, [1, 2, 3, 4, 5, 4, 5]);
 }
 
 /// What the server replies to the script that delivers one record of this number.
@@ -433,7 +482,70 @@ async fn a_source_that_is_lost_begins_behind_what_was_delivered() {
         empty(&server).await;
         assert_eq!(sent(&next).await.len(), before + 2);
     }
-    assert_eq!(mark(&server), "9");
+}
+
+#[tokio::test]
+async fn what_is_left_is_delivered_before_a_group_is_reset() {
+    let server = server();
+    let store = store(&server).await;
+    let owner = lease(&store, "a", LONG).await;
+    block(&server, &store, &owner).await;
+    commit(&store, &owner, 3, vec![sends(3)]).await;
+    drop(store);
+    ask(&server, &["HSET", PROGRESS, "until", "1"]);
+    let next = self::store(&server).await;
+    match next.reset("g", &only(), Reset::Forget).await {
+        Err(ResetError::Undelivered { target, why, .. }) => {
+            assert_eq!(target, post().into());
+            assert!(why.is_some_and(|why| why.contains("WRONGTYPE")));
+        }
+        other => panic!("something is left, and it came to {other:?}"),
+    }
+    assert_eq!(recorded(&server), 2);
+    unblock(&server);
+    drop(next);
+    let next = self::store(&server).await;
+    next.reset("g", &only(), Reset::Forget).await.unwrap();
+    assert_eq!(ask(&server, &["EXISTS", OUTBOX]), "0");
+    assert_eq!(sent(&next).await, [1, 2, 3]);
+    // Numbers go on, since the target knows these.
+    assert_eq!((number(&server), mark(&server)), ("3".into(), "3".into()));
+    let owner = lease(&next, "a", LONG).await;
+    commit(&next, &owner, 1, vec![sends(4)]).await;
+    empty(&server).await;
+    assert_eq!(sent(&next).await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_named_and_may_be_removed() {
+    let server = server();
+    let store = store(&server).await;
+    let owner = lease(&store, "a", LONG).await;
+    commit(&store, &owner, 1, vec![sends(1)]).await;
+    empty(&server).await;
+    store.release(&owner).await.unwrap();
+    let last = ask(&server, &["HGET", NUMBERS, "events:post"]);
+    let (last, run) = last.split_once(' ').unwrap();
+    let number = last.parse::<u64>().unwrap() + 1;
+    let id = format!("{number}-0");
+    ask(&server, &["XADD", OUTBOX, &id, "nonsense", "x"]);
+    let given = format!("{number} {run}");
+    ask(&server, &["HSET", NUMBERS, "events:post", &given]);
+    match store.reset("g", &only(), Reset::MoveTo(Start::Now)).await {
+        Err(ResetError::Undelivered { why, .. }) => {
+            let why = why.unwrap_or_default();
+            assert!(why.contains(&id) && why.contains("cannot be read"), "{why}");
+        }
+        other => panic!("something is left, and it came to {other:?}"),
+    }
+    ask(&server, &["XDEL", OUTBOX, &id]);
+    let other = self::store(&server).await;
+    let reset = Reset::MoveTo(Start::Now);
+    other.reset("g", &only(), reset).await.unwrap();
+    let owner = lease(&other, "a", LONG).await;
+    commit(&other, &owner, 1, vec![sends(3)]).await;
+    empty(&server).await;
+    assert_eq!(sent(&other).await, [1, 3]);
 }
 
 fn has_no_room(error: &CommitError) -> bool {
@@ -770,7 +882,7 @@ async fn large_appends_are_several_records() {
         Append::to(parcel("p"), Expected::Any, events[..501].to_vec()),
     ];
     commit(&store, &owner, 1, appends).await;
-    assert_eq!(ask(&server, &["HGET", NUMBERS, "events:post"]), "4");
+    assert_eq!(number(&server), "4");
     empty(&server).await;
     let expected: Vec<_> = (1..=1_000).chain(1..=501).collect();
     assert_eq!(sent(&store).await, expected);
@@ -892,8 +1004,6 @@ async fn a_dispatch_waits_for_what_goes_elsewhere() {
         let emitted: Vec<_> = done.emitted.iter().map(|event| event.position()).collect();
         assert_eq!(emitted, [newest]);
     }
-    assert_eq!(
-        ask(&server, &["HGET", "{events:bill}:delivered", FROM]),
-        "3"
-    );
+    let delivered = ask(&server, &["HGET", "{events:bill}:delivered", FROM]);
+    assert_eq!(counted(&delivered), "3");
 }

@@ -128,6 +128,41 @@ async fn an_opened_group_settles_no_number_of_partitions() {
     assert_eq!(early.partitions(&sdlc()).await.unwrap(), 4);
 }
 
+/// What the server says of the lag; nothing where it does not know.
+fn lag(server: &RedisServer) -> String {
+    let groups = server.command(&["XINFO", "GROUPS", "events:sdlc"]);
+    let groups = groups.unwrap();
+    let mut lines = groups.lines().skip_while(|line| *line != "lag");
+    lines.nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn the_server_knows_the_lag_of_a_group_that_was_made_again() {
+    let server = server();
+    let store = store(&server).await;
+    open(&store, Start::Beginning).await;
+    assert_eq!(lag(&server), "0");
+    let at = append(&store, 6).await;
+    let mut reader = reader(&store, "a").await;
+    for _ in 0..2 {
+        soon("an entry", reader.take(1, LONG)).await.unwrap();
+    }
+    finish(&store, "a", &at[..1]).await;
+    destroy(&server);
+    assert!(!is_finished(&store).await, "it is made again");
+    // Behind the first one.
+    assert_eq!(lag(&server), "5");
+    soon("an entry", reader.take(1, LONG)).await.unwrap();
+    assert_eq!(lag(&server), "4");
+    // And where entries were trimmed away that it has passed.
+    server
+        .command(&["XTRIM", "events:sdlc", "MAXLEN", "4"])
+        .unwrap();
+    destroy(&server);
+    assert!(!is_finished(&store).await, "it is made again");
+    assert_eq!(lag(&server), "4");
+}
+
 #[tokio::test]
 async fn a_lost_group_is_made_again_from_what_is_remembered() {
     let server = server();

@@ -385,11 +385,19 @@ impl Groups for MemoryStore {
         let handling = content.owned(lease).ok_or_else(lost)?;
         handling.commit = commit.number;
         handling.progress = commit.progress.clone();
-        handling.dead_letters.extend(parked);
+        // First: what follows one that was tried in vain must stay behind it.
         for letter in &commit.retried {
             if let Some((old, _)) = handling.dead_letters.get_mut(&letter.id()) {
                 *old = letter.clone();
             }
+        }
+        let follows: HashMap<_, _> = commit.follows.iter().map(|(id, of)| (id, of)).collect();
+        for (id, (mut letter, raw)) in parked {
+            if let Some(followed) = follows.get(&id) {
+                let followed = handling.dead_letters.get(*followed);
+                letter.redrive |= followed.is_none_or(|(followed, _)| followed.redrive);
+            }
+            handling.dead_letters.insert(id, (letter, raw));
         }
         for id in &commit.resolved {
             handling.dead_letters.remove(id);

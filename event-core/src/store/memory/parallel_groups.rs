@@ -37,6 +37,7 @@ impl ParallelContent {
                 *deliveries = Deliveries {
                     is_open: to.is_some() && deliveries.is_open,
                     up_to: to.unwrap_or(Position::START),
+                    was_reset: true,
                     ..Deliveries::default()
                 };
             }
@@ -53,6 +54,8 @@ struct Deliveries {
     /// Everything up to here.
     up_to: Position,
     pending: BTreeMap<Position, Pending>,
+    /// Whether the group was ever reset.
+    was_reset: bool,
     /// When each consumer has done something last.
     consumers: BTreeMap<String, Instant>,
 }
@@ -310,7 +313,8 @@ impl ParallelGroups for MemoryStore {
         let deliveries = content.deliveries(&consumer.group, partition);
         deliveries.see(consumer);
         for position in &finish.done {
-            if deliveries.is_pending_for(*position, consumer) {
+            // It is done, whoever has claimed it; but not if it was taken before a reset.
+            if !deliveries.was_reset || deliveries.is_pending_for(*position, consumer) {
                 deliveries.pending.remove(position);
             }
         }

@@ -119,6 +119,7 @@ impl Owned {
             finished: gathered.finished,
             emitted: std::mem::take(&mut gathered.emitted),
             parked: gathered.parked.clone(),
+            follows: gathered.follows.clone(),
             retried: gathered.retried.clone(),
             resolved: gathered.resolved.clone(),
             wants_places: !self.shared.waiting.is_empty(),
@@ -158,7 +159,7 @@ impl Owned {
                     parked.remove(id);
                 }
                 self.parked = parked;
-                self.free_followers();
+                self.reloaded();
                 self.count_dead_letters(self.parked.len());
                 self.redrive();
             }
@@ -245,6 +246,7 @@ impl Owned {
         let mut errors: HashMap<usize, _> = refused.into_iter().collect();
         let mut kept = Gathered {
             parked: std::mem::take(&mut gathered.parked),
+            follows: std::mem::take(&mut gathered.follows),
             retried: std::mem::take(&mut gathered.retried),
             resolved: std::mem::take(&mut gathered.resolved),
             finished: gathered.finished,
@@ -273,6 +275,7 @@ impl Owned {
         kept.runs.extend(newer.runs);
         kept.emitted.extend(newer.emitted);
         kept.parked.extend(newer.parked);
+        kept.follows.extend(newer.follows);
         kept.retried.extend(newer.retried);
         kept.resolved.extend(newer.resolved);
         kept.waiting.extend(newer.waiting);

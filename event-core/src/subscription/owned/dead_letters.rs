@@ -1,6 +1,6 @@
 //! Dead letters: what becomes one, what follows it, and what is handled again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Owned, Unit};
@@ -51,11 +51,9 @@ impl Owned {
             return false;
         }
         // What comes while the key is redriven, is redriven with it.
-        let redrive = self
-            .parked
-            .of(&name, &key)
-            .next_back()
-            .is_some_and(|last| last.redrive);
+        let last = self.parked.of(&name, &key).next_back();
+        let redrive = last.is_some_and(|last| last.redrive);
+        let followed = last.map(DeadLetter::id);
         let now = self.shared.clock.now();
         let letter = DeadLetter {
             position: event.position(),
@@ -73,8 +71,8 @@ impl Owned {
         if let Some(work) = self.work(number) {
             work.done.push(route);
         }
-        if !redrive {
-            self.followers.insert(letter.id());
+        if let Some(followed) = followed {
+            self.gathered.follows.push((letter.id(), followed));
         }
         self.park(number, letter);
         true
@@ -87,16 +85,21 @@ impl Owned {
             letter.attempts += old.attempts;
             letter.first_failed_at = old.first_failed_at;
         }
-        let behind: Vec<_> = match &letter.key {
-            Some(key) => self
-                .parked
-                .of(&letter.handler, key)
-                .filter(|other| other.redrive && other.position > letter.position)
-                .cloned()
-                .collect(),
-            None => Vec::new(),
+        self.retry_in_vain(letter.clone());
+        self.hold_back_behind(&letter);
+    }
+
+    /// Has those of the key that lie behind a dead letter, and are to be handled again, stay there.
+    fn hold_back_behind(&mut self, letter: &DeadLetter) {
+        let Some(key) = &letter.key else {
+            return;
         };
-        self.retry_in_vain(letter);
+        let behind: Vec<_> = self
+            .parked
+            .of(&letter.handler, key)
+            .filter(|other| other.redrive && other.position > letter.position)
+            .cloned()
+            .collect();
         for mut other in behind {
             other.redrive = false;
             self.retry_in_vain(other);
@@ -275,27 +278,17 @@ impl Owned {
         }
     }
 
-    /// Has those handled that were parked before it was heard that the dead letters before them are
-    /// discarded, or redriven: what was stored by then, the decision was about, too.
-    pub(super) fn free_followers(&mut self) {
-        let freed = self.parked.free(&self.followers);
-        self.followers.clear();
-        if freed.is_empty() && self.gathered.parked.is_empty() {
-            return;
+    /// Looks at dead letters that were read just now, beside those that are not stored yet. Of these the
+    /// store decides whether what they follow is still there, and so they are read again afterwards.
+    pub(super) fn reloaded(&mut self) {
+        let is_undecided =
+            |letter: &DeadLetter| letter.reason == DeadLetterReason::Follows && !letter.redrive;
+        self.must_load |= self.gathered.parked.iter().any(is_undecided);
+        // What was tried in vain meanwhile holds back those of its key that are stored as to be handled.
+        let in_vain: Vec<_> = self.gathered.retried.clone();
+        for letter in in_vain.iter().filter(|letter| !letter.redrive) {
+            self.hold_back_behind(letter);
         }
-        let mut freed: HashMap<_, _> = freed
-            .into_iter()
-            .map(|letter| (letter.id(), letter))
-            .collect();
-        for letter in &mut self.gathered.parked {
-            if freed.remove(&letter.id()).is_some() {
-                letter.redrive = true;
-            } else if letter.reason == DeadLetterReason::Follows && !letter.redrive {
-                // Not stored yet: a decision may still come before it.
-                self.followers.insert(letter.id());
-            }
-        }
-        self.gathered.retried.extend(freed.into_values());
     }
 
     pub(super) fn count_dead_letters(&mut self, count: usize) {

@@ -362,6 +362,26 @@ pub async fn a_consumer_that_comes_back_late_stores_nothing<H: StoreHarness>(har
     assert_eq!(packed(&store).await, [20, 21]);
 }
 
+/// What a consumer is through with is done, though another has claimed it meanwhile.
+pub async fn what_is_done_is_so_whoever_has_claimed_it<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    open(&store).await;
+    let all = place(&store, 1..=3).await;
+    let (a, b) = (consumer("pack", "a"), consumer("pack", "b"));
+    assert_eq!(take(&mut *reader(&store, &a).await, 10).await, all);
+    assert_eq!(claim(&store, &b, Duration::ZERO).await, all);
+    finish(&store, &a, &done(&all[..2])).await;
+    assert_eq!(take_back(&store, &b).await, all[2..]);
+    // What it has emitted for one of them comes too late.
+    let late = Finish {
+        emitted: vec![packs(all[0], 1)],
+        ..Finish::default()
+    };
+    assert_eq!(finish(&store, &b, &late).await.emitted, [None]);
+    finish(&store, &a, &done(&all[2..])).await;
+    assert!(is_finished(&store).await);
+}
+
 /// Where an emit cannot be stored, nothing is finished.
 pub async fn a_refused_emit_finishes_nothing<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;

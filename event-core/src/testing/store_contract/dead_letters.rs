@@ -475,3 +475,66 @@ pub async fn many_dead_letters_are_no_matter<H: StoreHarness>(harness: &H) {
     assert_eq!(discard(&store, Chosen::All).await, parked.len() - 1_000);
     assert_eq!(all(&store).await, []);
 }
+
+/// A new dead letter that follows one which is none any more when it is stored, or is to be handled again,
+/// is to be handled again, too; and so is what follows it. Behind one that stays, it stays.
+pub async fn what_follows_none_any_more_is_handled_again<H: StoreHarness>(harness: &H) {
+    #[derive(Debug, PartialEq)]
+    enum First {
+        Stays,
+        Discarded,
+        Redriven,
+        RedrivenInVain,
+    }
+    use First::*;
+
+    for first in [Stays, Discarded, Redriven, RedrivenInVain] {
+        let store = fresh(harness).await;
+        let (lease, positions) = owner(&store, 4).await;
+        let letters: Vec<_> = positions
+            .iter()
+            .map(|position| letter(*position, "h", Some("k")))
+            .collect();
+        let parks = Commit {
+            number: 1,
+            parked: vec![letters[0].clone()],
+            ..Commit::default()
+        };
+        commit(&store, &lease, &parks).await;
+        let one = Chosen::One(letters[0].id());
+        match first {
+            Stays => {}
+            Discarded => assert_eq!(discard(&store, one).await, 1),
+            Redriven | RedrivenInVain => assert_eq!(redrive(&store, one).await, 1),
+        }
+        // Without having heard of that.
+        let follows = |of: usize| (letters[of].id(), letters[of - 1].id());
+        let retried = match first {
+            RedrivenInVain => vec![letters[0].clone()],
+            _ => Vec::new(),
+        };
+        let behind = Commit {
+            number: 2,
+            parked: letters[1..3].to_vec(),
+            follows: vec![follows(1), follows(2)],
+            retried,
+            ..Commit::default()
+        };
+        commit(&store, &lease, &behind).await;
+        let last = Commit {
+            number: 3,
+            parked: vec![letters[3].clone()],
+            follows: vec![follows(3)],
+            ..Commit::default()
+        };
+        commit(&store, &lease, &last).await;
+        let expected = match first {
+            Stays | RedrivenInVain => vec![false; 4],
+            Discarded => vec![true; 3],
+            Redriven => vec![true; 4],
+        };
+        let found = all(&store).await;
+        let found: Vec<_> = found.iter().map(|letter| letter.redrive).collect();
+        assert_eq!(found, expected, "the first one: {first:?}");
+    }
+}

@@ -296,3 +296,31 @@ pub async fn a_group_with_instances_is_not_reset<H: StoreHarness>(harness: &H) {
     })
     .await;
 }
+
+/// To own a partition of a group that is forgotten, or was never opened there, does not open it: all of it
+/// is still to be done, and whoever opens it says where it begins.
+pub async fn owning_does_not_open_a_group<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let partition = Partition::from(bank());
+    let positions = worked_on(&store, "g").await;
+    reset(&store, "g", Reset::Forget).await;
+    for group in ["g", "never opened"] {
+        let (lease, progress) = acquire(&store, group, &partition, "a", LONG).await;
+        assert_eq!(progress, Progress::default());
+        // As one that only redrives dead letters.
+        let redrives = Commit {
+            number: 1,
+            parked: vec![letter(positions[0], "h", Some("k"))],
+            ..Commit::default()
+        };
+        commit(&store, &lease, &redrives).await;
+        assert_eq!(store.lag(group, &partition).await.unwrap(), 5);
+        store.release(&lease).await.unwrap();
+        let (lease, progress) = acquire(&store, group, &partition, "b", LONG).await;
+        assert_eq!(progress, Progress::default());
+        let progress = open(&store, group, &partition, Start::Now).await;
+        assert_eq!(progress.checkpoint, positions[4]);
+        assert_eq!(store.lag(group, &partition).await.unwrap(), 0);
+        store.release(&lease).await.unwrap();
+    }
+}

@@ -13,10 +13,11 @@ use super::steps::{
 };
 use crate::emit::To;
 use crate::event::Event;
-use crate::handler::{Context, HandlerDefinition};
+use crate::handler::{Context, HandlerDefinition, Start};
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, RecordedEvent, Version};
 use crate::service::ServiceBuilder;
+use crate::store::{Groups, Lease, Reset, ResetError};
 use crate::testing::store_contract::StoreHarness;
 use crate::testing::store_contract::steps::{Chance, fresh, head, history, within};
 
@@ -507,4 +508,50 @@ pub async fn a_stop_at_any_moment_gives_everything_back<H: StoreHarness>(harness
     let running = Running::of(&last);
     until_shared(&shop, &seen, &keys, 1, &[4]).await;
     running.stop().await;
+}
+
+/// An instance that was frozen while its group was reset, and takes a partition again, begins there as the
+/// start of the group says.
+pub async fn an_instance_that_slept_through_a_reset_begins_as_its_start_says<H: StoreHarness>(
+    harness: &H,
+) {
+    let store = fresh(harness).await;
+    let shop_itself = Shop::on(&store);
+    shop_itself.publish(orders("old", 1..=5)).await;
+    let seen = Seen::new();
+    let builder = service(&store, "g").instance("frozen").start(Start::Now);
+    let running = Running::start(builder.handler(notes("note", &seen)));
+    let partition = Partition::from(shop());
+    let owned = || async { store.owner("g", &partition).await.unwrap().is_some() };
+    eventually("the partition is owned", owned).await;
+    // As if it had slept for longer than its lease: nobody owns the partition for a moment.
+    let mut epoch = 1;
+    within("the group is reset", async {
+        loop {
+            let lease = Lease {
+                group: "g".into(),
+                partition: partition.clone(),
+                instance: "frozen".into(),
+                epoch,
+            };
+            store.release(&lease).await.unwrap();
+            match store.reset("g", &partition, Reset::Forget).await {
+                Ok(()) => break,
+                Err(ResetError::Owned { .. }) => epoch += 1,
+                Err(error) => panic!("the group must be reset: {error}"),
+            }
+        }
+    })
+    .await;
+    eventually("the group has begun anew", || async {
+        owned().await && store.lag("g", &partition).await.unwrap() == 0
+    })
+    .await;
+    shop_itself.publish(placed("new", 1)).await;
+    seen.wait_until("what comes is handled", |calls| {
+        calls.iter().any(|call| call.order == "new")
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(seen.count(), 1, "{:?}", seen.all());
 }

@@ -521,6 +521,55 @@ pub async fn a_discard_lets_the_key_flow<H: StoreHarness>(harness: &H) {
     assert_eq!(seen.of("b"), [4]);
 }
 
+/// When the first dead letter of a key is discarded, those behind it stay, whether their owner has parked
+/// them itself, has read them again since, or is the next one; redriven, they are handled in order.
+pub async fn a_discard_of_one_leaves_those_behind_it<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let shop = Shop::on(&store);
+    let (seen, mended) = (Seen::new(), watch::Sender::new(false));
+    let handler = || {
+        let is_bad = |event: &Placed| event.number == 1 || event.order == "other";
+        broken("broken", &seen, &mended, is_bad)
+    };
+    let run = || Running::start(service(&store, "g").handler(handler()));
+    for owner in ["itself", "reloaded", "next"] {
+        let first = run();
+        shop.publish(orders(owner, 1..=3)).await;
+        let letters = dead_letters_of(&store, "g", 3).await;
+        if owner == "reloaded" {
+            // What was handled in vain once more has been read again before.
+            shop.publish(placed("other", 1)).await;
+            let other = dead_letters_of(&store, "g", 4).await.pop().unwrap();
+            redrive(&store, "g", Chosen::One(other.id())).await;
+            let is_tried = |letter: &DeadLetter| letter.id() == other.id() && letter.attempts > 2;
+            dead_letters_once(&store, "g", "it is tried again", |letters| {
+                letters.iter().any(is_tried)
+            })
+            .await;
+            assert_eq!(discard(&store, "g", Chosen::One(other.id())).await, 1);
+        }
+        let one = Chosen::One(letters[0].id());
+        let running = match owner {
+            "next" => {
+                first.stop().await;
+                assert_eq!(discard(&store, "g", one).await, 1);
+                run()
+            }
+            _ => {
+                assert_eq!(discard(&store, "g", one).await, 1);
+                first
+            }
+        };
+        shop.publish(placed(owner, 4)).await;
+        dead_letters_of(&store, "g", 3).await;
+        assert!(seen.of(owner).is_empty(), "the owner: {owner}");
+        assert_eq!(redrive(&store, "g", Chosen::Key(owner.into())).await, 3);
+        dead_letters_of(&store, "g", 0).await;
+        running.stop().await;
+        assert_eq!(seen.of(owner), [2, 3, 4], "the owner: {owner}");
+    }
+}
+
 /// While dead letters of a key are discarded, events of that key arrive: what was no dead letter at that
 /// moment is handled, in order, though the owner may have parked some of it before it heard.
 pub async fn discards_beside_arrivals_leave_nothing_parked<H: StoreHarness>(harness: &H) {
