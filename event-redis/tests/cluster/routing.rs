@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use event_core::prelude::*;
 use event_core::{
-    Acquired, Append, Category, Commit, Consumer, EventStore, FeedEntry, Groups, NewEvent,
-    ParallelGroup, ParallelGroups, Partition, Pattern, Position, Progress, Realtime, Start, Wanted,
+    Acquired, Append, Category, Commit, Consumer, FeedEntry, Groups, HandlerDefinition, NewEvent,
+    ParallelGroup, ParallelGroups, Partition, Pattern, Progress, Realtime, Start, Wanted,
 };
 use event_redis::RedisStore;
 
-use crate::load::{COUNT, GROUP, Load, PARTITIONS, feeds, orders, partitions, stuck_customers};
+use crate::load::{
+    COUNT, GROUP, Load, PARTITIONS, Placed, feeds, orders, partitions, stuck_customers,
+};
 use crate::support::{Cluster, event, keyed, shop, soon, to_order, until};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -250,6 +253,79 @@ async fn a_frozen_node_costs_no_lease_on_the_others() {
     }
     servers.node(frozen).thaw().unwrap();
     let _ = load.finish().await;
+}
+
+/// A service that runs on a store of its own.
+async fn start(cluster: &Cluster, instance: &str, lease: Duration) -> tokio::task::JoinHandle<()> {
+    let handler = HandlerDefinition::function("see", |_: Placed, _: Context| async {});
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let service = Service::builder(GROUP)
+        .lease(lease)
+        .instance(instance)
+        .without_discovered_handlers()
+        .store(builder.connect().await.unwrap())
+        .handler(handler.on("orders.placed"))
+        .build()
+        .unwrap();
+    tokio::spawn(async move { service.run_until(std::future::pending()).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_find_another_owner_beside_a_frozen_node() {
+    let cluster = Cluster::take();
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let store = builder.connect().await.unwrap();
+    let lease = Duration::from_secs(3);
+    let all: Vec<_> = partitions().collect();
+    let owned_by = async |instance: &str, partitions: &[Partition]| {
+        let mut count = 0;
+        for partition in partitions {
+            let owner = store.owner(GROUP, partition).await.unwrap();
+            count += usize::from(owner.as_deref() == Some(instance));
+        }
+        count
+    };
+    let first = start(&cluster, "a", lease).await;
+    soon("the first owns all", async {
+        while owned_by("a", &all).await < all.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let second = start(&cluster, "b", lease).await;
+    soon("they share", async {
+        while owned_by("b", &all).await < all.len() / 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // That which knows the instances of the group, too.
+    let servers = cluster.servers();
+    let members = format!("{{group:{GROUP}}}:members");
+    let frozen = servers.owner_of(&members).unwrap();
+    let lies_elsewhere = |partition: &Partition| {
+        let feed = format!("events:{partition}");
+        servers.owner_of(&feed).unwrap() != frozen
+    };
+    let flowing: Vec<_> = all.iter().filter(|p| lies_elsewhere(p)).cloned().collect();
+    assert!(owned_by("a", &flowing).await > 0);
+    servers.node(frozen).freeze().unwrap();
+    first.abort();
+    let begin = Instant::now();
+    soon("the second owns all that answer", async {
+        while owned_by("b", &flowing).await < flowing.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    println!(
+        "{} partitions had owners after {:?}, with leases of {lease:?}",
+        flowing.len(),
+        begin.elapsed()
+    );
+    servers.node(frozen).thaw().unwrap();
+    second.abort();
+    let _ = second.await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
