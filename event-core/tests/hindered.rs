@@ -8,6 +8,8 @@
 
 #[path = "hindered/ordered.rs"]
 mod ordered;
+#[path = "hindered/parallel.rs"]
+mod parallel;
 #[path = "support/hindered.rs"]
 mod support;
 

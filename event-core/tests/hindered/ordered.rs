@@ -61,7 +61,10 @@ async fn partitions_behind_stuck_ones_find_an_owner(members_are_stuck: bool) {
         let owner = inner.owner(GROUP, healthy).await.unwrap();
         owner.as_deref() == Some(by)
     };
-    until("the healthy one is owned again", async || is_owned("b").await).await;
+    until("the healthy one is owned again", async || {
+        is_owned("b").await
+    })
+    .await;
     // It is kept for longer than a lease.
     tokio::time::sleep(lease * 3).await;
     assert!(is_owned("b").await);
@@ -74,7 +77,12 @@ async fn partitions_behind_stuck_ones_find_an_owner(members_are_stuck: bool) {
     let third = start("c");
     until("they are shared", async || {
         let owners = owners(&inner, &all).await;
-        owners.iter().flatten().filter(|owner| *owner == "c").count() == 2
+        owners
+            .iter()
+            .flatten()
+            .filter(|owner| *owner == "c")
+            .count()
+            == 2
     })
     .await;
     second.stop().await;
@@ -150,7 +158,12 @@ async fn a_lease_that_is_being_given_back_is_not_lost() {
     let second = Running::start(with_handler(service(&store, "b")));
     until("they are shared", async || {
         let owners = owners(&inner, &all).await;
-        owners.iter().flatten().filter(|owner| *owner == "b").count() == 2
+        owners
+            .iter()
+            .flatten()
+            .filter(|owner| *owner == "b")
+            .count()
+            == 2
     })
     .await;
     // The first looks after its leases a few times while its store settles.
