@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    Append, Codec, Delivery, HandlerDefinition, Partition, ServiceBuilder, StoreError,
+    Append, Codec, Consumer, Delivery, HandlerDefinition, ParallelGroup, ParallelGroups, Partition,
+    ServiceBuilder, StoreError,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::support::{Asked, Hindered};
-use crate::{PARTITIONS, Placed, Running, memory, orders, partitions, service, until};
+use crate::{GROUP, PARTITIONS, Placed, Running, memory, orders, partitions, service, until};
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -259,4 +260,49 @@ async fn a_group_that_was_forgotten_is_opened_anew() {
     for partition in partitions() {
         assert!(forgotten.lock().unwrap().contains(&partition));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_window_is_full_is_kept_alive() {
+    let inner = memory();
+    let (over, is_over) = watch::channel(false);
+    let store = Hindered::new(inner.clone(), |_| async { Ok(()) });
+    let store = store.withholding(partition_of(1), is_over);
+    let seen = Seen::default();
+    place(&inner, 1..=COUNT).await;
+    let running = with_handler(service(&store, "a"), &seen, &Arc::new(Semaphore::new(0)));
+    let running = Running::start(running.concurrency(2));
+    until("some have begun", async || seen.count() == 2).await;
+    over.send_replace(true);
+    tokio::time::sleep(LEASE * 4).await;
+    let other = Consumer {
+        group: ParallelGroup {
+            group: GROUP.into(),
+            handler: "pack".into(),
+        },
+        instance: "b".into(),
+    };
+    for partition in partitions() {
+        let claimed = inner.claim(&other, &partition, LEASE, 1_000).await.unwrap();
+        assert!(claimed.is_empty(), "{partition}: {claimed:?}");
+    }
+    running.vanish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_while_it_is_being_taken_is_handled_once() {
+    let inner = memory();
+    let (over, is_over) = watch::channel(false);
+    let store = Hindered::new(inner.clone(), |_| async { Ok(()) });
+    let store = store.withholding(partition_of(1), is_over);
+    let seen = Seen::default();
+    place(&inner, 1..=COUNT).await;
+    let running = Running::start(with_handler(service(&store, "a"), &seen, &free()));
+    // Nobody keeps it alive, so that the instance claims it from itself.
+    until("all are handled", async || seen.count() == COUNT as usize).await;
+    tokio::time::sleep(LEASE).await;
+    over.send_replace(true);
+    tokio::time::sleep(LEASE).await;
+    running.stop().await;
+    assert_eq!(seen.numbers(), (1..=COUNT).collect::<Vec<_>>());
 }

@@ -14,8 +14,9 @@ use event_core::{
     FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups, InspectedDeadLetter,
     Lease, Member, MemoryStore, NewEvent, ParallelGroup, ParallelGroups, ParallelLag,
     ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Versions,
+    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Taken, Versions,
 };
+use tokio::sync::watch;
 
 /// What the store is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ type Hinder = Arc<dyn Fn(Asked) -> Waiting + Send + Sync>;
 pub(crate) struct Hindered {
     inner: MemoryStore,
     hinder: Hinder,
+    /// What is taken of this partition is given once that is so.
+    withheld: Option<(Partition, watch::Receiver<bool>)>,
 }
 
 impl Hindered {
@@ -48,7 +51,19 @@ impl Hindered {
         Self {
             inner,
             hinder: Arc::new(move |asked| Box::pin(hinder(asked))),
+            withheld: None,
         }
+    }
+
+    /// What consumers take of a partition is given only once that is so, as over a connection of its
+    /// own.
+    pub(crate) fn withholding(
+        mut self,
+        partition: Partition,
+        is_over: watch::Receiver<bool>,
+    ) -> Self {
+        self.withheld = Some((partition, is_over));
+        self
     }
 
     async fn before(
@@ -231,7 +246,16 @@ impl ParallelGroups for Hindered {
         consumer: &Consumer,
         partitions: &[Partition],
     ) -> Result<Box<dyn ParallelReader>, StoreError> {
-        self.inner.parallel_reader(consumer, partitions).await
+        let inner = self.inner.parallel_reader(consumer, partitions).await?;
+        let Some((partition, is_over)) = self.withheld.clone() else {
+            return Ok(inner);
+        };
+        Ok(Box::new(Withholding {
+            inner,
+            partition,
+            is_over,
+            withheld: Vec::new(),
+        }))
     }
 
     async fn take_back(
@@ -327,6 +351,60 @@ impl ParallelGroups for Hindered {
         idle: Duration,
     ) -> Result<usize, StoreError> {
         self.inner.remove_consumers(group, partition, idle).await
+    }
+}
+
+/// A reader that gives what it takes of one partition later.
+struct Withholding {
+    inner: Box<dyn ParallelReader>,
+    partition: Partition,
+    is_over: watch::Receiver<bool>,
+    withheld: Vec<FeedEntry>,
+}
+
+#[async_trait]
+impl ParallelReader for Withholding {
+    async fn take(&mut self, limit: usize, wait: Duration) -> Result<Taken, ReadError> {
+        let is_over = async {
+            match self.withheld.is_empty() {
+                true => std::future::pending().await,
+                false => self.is_over.wait_for(|is_over| *is_over).await.is_ok(),
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = is_over => {
+                let entries = std::mem::take(&mut self.withheld);
+                Ok(Taken {
+                    entries: vec![(self.partition.clone(), entries)],
+                    ..Taken::default()
+                })
+            }
+            taken = self.inner.take(limit, wait) => {
+                let mut taken = taken?;
+                let entries = std::mem::take(&mut taken.entries);
+                for (partition, entries) in entries {
+                    if partition == self.partition {
+                        self.withheld.extend(entries);
+                    } else {
+                        taken.entries.push((partition, entries));
+                    }
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    fn is_taking(&self, partition: &Partition) -> bool {
+        *partition == self.partition && !self.withheld.is_empty()
+    }
+
+    fn leave_out(&mut self, partitions: &[Partition]) {
+        self.inner.leave_out(partitions);
+    }
+
+    async fn close(&mut self) -> Result<Taken, ReadError> {
+        self.inner.close().await
     }
 }
 

@@ -135,14 +135,23 @@ async fn a_consumer_has_one_connection_for_each_slot() {
     append_to(&store, &in_orders(5)).await;
     let (mut reader, taken) = soon("an entry", taking).await.unwrap();
     assert_eq!(taken.entries.len(), 1);
+    // It is known what may still come over the others.
+    for partition in &all {
+        assert_eq!(reader.is_taking(partition), *partition != in_orders(5));
+    }
     // What comes over the other connections meanwhile is not lost.
     for partition in &all {
         append_to(&store, partition).await;
     }
     let mut found = BTreeSet::new();
     while found.len() < all.len() {
-        let taken = reader.take(10, Duration::from_secs(5));
+        // Those are waited for, though nothing new is wanted.
+        let limit = if found.len() + 1 < all.len() { 0 } else { 10 };
+        let taken = reader.take(limit, Duration::from_secs(5));
         let taken = soon("the others", taken).await.unwrap();
+        if limit == 0 {
+            assert!(taken.entries.iter().all(|(from, _)| *from != in_orders(5)));
+        }
         for (partition, entries) in taken.entries {
             assert_eq!(entries.len(), 1);
             assert!(found.insert(partition), "nothing comes twice");
@@ -150,6 +159,48 @@ async fn a_consumer_has_one_connection_for_each_slot() {
     }
     let left = soon("the end", reader.close()).await.unwrap();
     assert!(left.entries.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_gives_what_was_given_though_one_connection_fails() {
+    let cluster = Cluster::take();
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let store = builder.connect().await.unwrap();
+    let group = ParallelGroup {
+        group: "g".into(),
+        handler: "h".into(),
+    };
+    let all: Vec<_> = partitions().collect();
+    for partition in &all {
+        let opened = store.open_parallel(&group, partition, Start::Beginning);
+        opened.await.unwrap();
+    }
+    let consumer = Consumer {
+        group: group.clone(),
+        instance: "i".into(),
+    };
+    let mut reader = store.parallel_reader(&consumer, &all).await.unwrap();
+    let servers = cluster.servers();
+    let (broken, others) = all.split_first().unwrap();
+    let waiting = async {
+        until("all are read", || {
+            connections(&cluster, "xreadgroup") == PARTITIONS as usize
+        })
+        .await;
+    };
+    tokio::select! {
+        _ = reader.take(10, Duration::from_secs(5)) => panic!("there is nothing to take"),
+        () = waiting => {}
+    }
+    // Whoever reads makes the group again, which the server refuses now.
+    let feed = format!("events:{broken}");
+    let node = servers.node(servers.owner_of(&feed).unwrap());
+    node.command(&["SET", &feed, "no stream"]).unwrap();
+    for partition in others {
+        append_to(&store, partition).await;
+    }
+    let taken = soon("the end", reader.close()).await.unwrap();
+    assert_eq!(taken.entries.len(), others.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
