@@ -208,11 +208,13 @@ pub(crate) fn not_done(
 ) -> ConnectError {
     let address = connector.address().to_string();
     match error {
-        StoreError::Refused { source, .. } => ConnectError::Refused {
-            address,
-            command,
-            source,
-        },
+        StoreError::Refused { source, .. } | StoreError::Forgotten { source, .. } => {
+            ConnectError::Refused {
+                address,
+                command,
+                source,
+            }
+        }
         StoreError::Unavailable { source, .. } => ConnectError::Unreachable { address, source },
     }
 }

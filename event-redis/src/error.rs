@@ -220,7 +220,7 @@ pub(crate) enum UnexpectedReply {
     Forbidden { feed: String, command: String },
     /// Somebody has reset a group while an instance that was not heard of worked for it.
     #[error(
-        "the group `{group}` of the feed `{feed}` was reset; stop this instance and start it again, or wait until another one begins anew"
+        "the group `{group}` of the feed `{feed}` was reset while this instance worked for it, and is to be opened anew"
     )]
     Forgotten { feed: String, group: String },
     /// The server's own answer to one of several writes.

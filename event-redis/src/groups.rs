@@ -10,6 +10,7 @@ use event_core::{
     ReadError, Start, StoreError, Wanted,
 };
 use redis::{Cmd, Pipeline, RedisWrite, Value};
+use tokio::time::timeout;
 
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
@@ -28,6 +29,10 @@ const RENEWING: &str = "renew";
 const RELEASING: &str = "release";
 const OWNING: &str = "owner";
 const READING: &str = "group_reader";
+
+/// For how long is waited for the node that knows a group's changes, which may be another than that of a
+/// partition: readers notice changes by themselves, only later.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// How many of a group's changes are kept, about. Readers only want to know that there are new ones.
 const CHANGES: &str = "100";
@@ -269,7 +274,17 @@ pub(crate) async fn renew(
 pub(crate) async fn release(parts: &Parts, lease: &Lease) -> Result<(), StoreError> {
     let command = owned(parts, lease, &RELEASE, 0);
     call(parts, RELEASING, &command, &RELEASE).await?;
-    announce(parts, RELEASING, &lease.group, "released").await
+    let announcing = announce(parts, RELEASING, &lease.group, "released");
+    match timeout(TELLING, announcing).await {
+        Ok(announced) => announced,
+        Err(_) => {
+            tracing::warn!(
+                partition = %lease.partition,
+                "the group is not told that the partition is given back; it notices by itself"
+            );
+            Ok(())
+        }
+    }
 }
 
 /// The instance that owns a partition now.
@@ -371,9 +386,13 @@ impl RedisGroupReader {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
         let request = Request::Command(&command);
-        let reply = parts.connections.ask(READING, request, None).await?;
-        let newest = wire::last_position(reply)
-            .map_err(|what| UnexpectedReply::form("XREVRANGE", what).refused(READING))?;
+        let asking = parts.connections.ask(READING, request, None);
+        let newest = match timeout(TELLING, asking).await {
+            Ok(reply) => wire::last_position(reply?)
+                .map_err(|what| UnexpectedReply::form("XREVRANGE", what).refused(READING))?,
+            // Then it is told of older ones, too, which does no harm.
+            Err(_) => None,
+        };
         let changes = Changes {
             key,
             after: newest.unwrap_or(Position::START),

@@ -1,6 +1,6 @@
 //! The groups of handlers with parallel delivery: native groups of the streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -106,7 +106,11 @@ async fn open_from(
             (open_status::FORGOTTEN, _) => {
                 let group = group.to_string();
                 let feed = keys.feed().to_owned();
-                return Err(UnexpectedReply::Forgotten { feed, group }.refused(OPENING));
+                let source = UnexpectedReply::Forgotten { feed, group };
+                return Err(StoreError::Forgotten {
+                    operation: OPENING,
+                    source: Box::new(source),
+                });
             }
             (open_status::COUNT, [_, position]) => {
                 let position = wire::slice(position).and_then(wire::position);
@@ -551,9 +555,15 @@ struct Blocked {
 
 type Taking = Pin<Box<dyn Future<Output = (Option<Live>, Result<Taken, StoreError>)> + Send>>;
 
+/// Partitions of one slot.
+type Reads = Arc<[(Partition, Arc<FeedKeys>)]>;
+
 /// Takes entries for a consumer, over a connection of its own; in a cluster over one for each slot.
 pub(crate) struct RedisParallelReader {
     sides: Vec<Side>,
+    /// Which of the sides takes a partition.
+    side_of: HashMap<Partition, usize>,
+    left_out: HashSet<Partition>,
     /// What was taken over some connections, while the caller waits for others.
     taken: Taken,
 }
@@ -562,8 +572,8 @@ pub(crate) struct RedisParallelReader {
 struct Side {
     source: Arc<Source>,
     live: Option<Live>,
-    /// What goes on, also where a caller has not waited for it.
-    taking: Option<Taking>,
+    /// What goes on, also where a caller has not waited for it, and for which partitions.
+    taking: Option<(Taking, Reads)>,
 }
 
 /// Where entries are taken from.
@@ -572,7 +582,7 @@ struct Source {
     consumer: Consumer,
     /// In a cluster, the slot that all of them lie in.
     slot: Option<u16>,
-    partitions: Vec<(Partition, Arc<FeedKeys>)>,
+    partitions: Reads,
     blocked: Mutex<Option<Blocked>>,
 }
 
@@ -585,40 +595,92 @@ impl RedisParallelReader {
             let of_slot = by_slot.entry(slot).or_default();
             of_slot.push((partition.clone(), keys));
         }
-        let side = |(slot, partitions)| Side {
+        let side = |(slot, partitions): (_, Vec<_>)| Side {
             source: Arc::new(Source {
                 parts: Arc::clone(parts),
                 consumer: consumer.clone(),
                 slot,
-                partitions,
+                partitions: partitions.into(),
                 blocked: Mutex::new(None),
             }),
             live: None,
             taking: None,
         };
+        let sides: Vec<_> = by_slot.into_iter().map(side).collect();
+        let mut side_of = HashMap::new();
+        for (index, side) in sides.iter().enumerate() {
+            for (partition, _) in &*side.source.partitions {
+                side_of.insert(partition.clone(), index);
+            }
+        }
         Self {
-            sides: by_slot.into_iter().map(side).collect(),
+            sides,
+            side_of,
+            left_out: HashSet::new(),
             taken: Taken::default(),
+        }
+    }
+
+    /// Notes what has come of one side. Another one that does not answer must not keep it back.
+    fn take_in(
+        &mut self,
+        index: usize,
+        reads: &Reads,
+        taken: Result<Taken, StoreError>,
+    ) -> Result<(), StoreError> {
+        match taken {
+            Ok(taken) => {
+                self.taken.entries.extend(taken.entries);
+                self.taken.torn.extend(taken.torn);
+                Ok(())
+            }
+            Err(error) if self.sides.len() > 1 => {
+                let slot = self.sides[index].source.slot;
+                tracing::error!(?slot, %error, "a part of the entries cannot be taken; trying again");
+                let torn = reads.iter().map(|(partition, _)| partition.clone());
+                self.taken.torn.extend(torn);
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Side {
-    fn begin(&mut self, limit: usize, wait: Duration) {
-        let (source, live) = (&self.source, &mut self.live);
-        self.taking
-            .get_or_insert_with(|| Box::pin(Arc::clone(source).take(live.take(), limit, wait)));
+    fn begin(&mut self, limit: usize, wait: Duration, left_out: &HashSet<Partition>) {
+        if self.taking.is_some() {
+            return;
+        }
+        let source = &self.source;
+        let is_left_out = |(partition, _): &(Partition, _)| left_out.contains(partition);
+        let reads: Reads = if source.partitions.iter().any(is_left_out) {
+            let partitions = source.partitions.iter();
+            partitions
+                .filter(|read| !is_left_out(read))
+                .cloned()
+                .collect()
+        } else {
+            Arc::clone(&source.partitions)
+        };
+        if reads.is_empty() {
+            return;
+        }
+        let live = self.live.take();
+        let taking = Arc::clone(source).take(live, Arc::clone(&reads), limit, wait);
+        self.taking = Some((Box::pin(taking), reads));
     }
 
-    /// What it has taken, if it has come to an end.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Taken, StoreError>> {
-        let Some(taking) = &mut self.taking else {
+    /// What it has taken, if it has come to an end, and for which partitions.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Reads, Result<Taken, StoreError>)> {
+        let Some((taking, _)) = &mut self.taking else {
             return Poll::Pending;
         };
         let (live, taken) = ready!(taking.as_mut().poll(context));
-        self.taking = None;
         self.live = live;
-        Poll::Ready(taken)
+        match self.taking.take() {
+            Some((_, reads)) => Poll::Ready((reads, taken)),
+            None => Poll::Pending,
+        }
     }
 
     async fn close(&mut self) -> Result<Taken, StoreError> {
@@ -634,7 +696,7 @@ impl Side {
         };
         tokio::select! {
             biased;
-            end = poll_fn(|context| self.poll(context)) => end,
+            (_, end) = poll_fn(|context| self.poll(context)) => end,
             // It is still blocked, or not connected. What comes nevertheless is claimed by others.
             () = unblock => {
                 self.taking = None;
@@ -644,30 +706,25 @@ impl Side {
     }
 }
 
-fn join(all: &mut Taken, taken: Taken) {
-    all.entries.extend(taken.entries);
-    all.is_torn |= taken.is_torn;
-}
-
 #[async_trait]
 impl ParallelReader for RedisParallelReader {
     async fn take(&mut self, limit: usize, wait: Duration) -> Result<Taken, ReadError> {
-        for side in &mut self.sides {
-            side.begin(limit, wait);
+        if limit > 0 {
+            for side in &mut self.sides {
+                side.begin(limit, wait, &self.left_out);
+            }
         }
         poll_fn(|context| {
             let mut is_over = false;
-            for side in &mut self.sides {
-                if let Poll::Ready(taken) = side.poll(context) {
+            for index in 0..self.sides.len() {
+                if let Poll::Ready((reads, taken)) = self.sides[index].poll(context) {
                     is_over = true;
-                    join(&mut self.taken, taken?);
+                    self.take_in(index, &reads, taken)?;
                 }
             }
+            let is_idle = self.sides.iter().all(|side| side.taking.is_none());
             // Who does not want to wait wants to know of all of them.
-            if wait.is_zero() || self.sides.is_empty() {
-                is_over = self.sides.iter().all(|side| side.taking.is_none());
-            }
-            match is_over {
+            match is_idle || is_over && !wait.is_zero() {
                 true => Poll::Ready(Ok(std::mem::take(&mut self.taken))),
                 false => Poll::Pending,
             }
@@ -675,11 +732,37 @@ impl ParallelReader for RedisParallelReader {
         .await
     }
 
+    fn is_taking(&self, partition: &Partition) -> bool {
+        let is_read = |side: &Side| match &side.taking {
+            Some((_, reads)) => reads.iter().any(|(read, _)| read == partition),
+            None => false,
+        };
+        let side = self.side_of.get(partition);
+        let mut given = self.taken.entries.iter();
+        side.is_some_and(|index| is_read(&self.sides[*index]))
+            || given.any(|(given, _)| given == partition)
+    }
+
+    fn leave_out(&mut self, partitions: &[Partition]) {
+        self.left_out = partitions.iter().cloned().collect();
+    }
+
     async fn close(&mut self) -> Result<Taken, ReadError> {
-        for taken in join_all(self.sides.iter_mut().map(Side::close)).await {
-            join(&mut self.taken, taken?);
+        let mut failure = None;
+        for closed in join_all(self.sides.iter_mut().map(Side::close)).await {
+            match closed {
+                Ok(taken) => self.taken.entries.extend(taken.entries),
+                // What others have given is not lost for that.
+                Err(error) => {
+                    tracing::debug!(%error, "what was taken last over one connection did not arrive");
+                    failure = Some(error);
+                }
+            }
         }
-        Ok(std::mem::take(&mut self.taken))
+        match failure {
+            Some(error) if self.taken.entries.is_empty() => Err(error.into()),
+            _ => Ok(std::mem::take(&mut self.taken)),
+        }
     }
 }
 
@@ -692,6 +775,7 @@ impl Source {
     async fn take(
         self: Arc<Self>,
         mut live: Option<Live>,
+        reads: Reads,
         limit: usize,
         wait: Duration,
     ) -> (Option<Live>, Result<Taken, StoreError>) {
@@ -700,20 +784,18 @@ impl Source {
         let mut is_torn = false;
         let mut moving_to = None;
         loop {
-            let asked = self.ask(&mut live, moving_to.take(), limit, wait);
+            let asked = self.ask(&mut live, moving_to.take(), &reads, limit, wait);
             let error = match asked.await {
                 Ok(reply) => {
-                    let taken = self
-                        .taken(reply)
+                    let taken = taken(&reads, is_torn, reply)
                         .map_err(|what| UnexpectedReply::form("XREADGROUP", what).refused(TAKING));
-                    let taken = taken.map(|taken| Taken { is_torn, ..taken });
                     return (live, taken);
                 }
                 Err(error) => error,
             };
             if error.code() == Some(NO_GROUP) {
                 // Not all of them may be lost; what is there is left as it is.
-                for (partition, _) in &self.partitions {
+                for (partition, _) in &*reads {
                     let group = &self.consumer.group;
                     if let Err(error) = heal(&self.parts, group, partition).await {
                         return (live, Err(error));
@@ -752,6 +834,7 @@ impl Source {
         &self,
         live: &mut Option<Live>,
         moving_to: Option<Arc<Links>>,
+        reads: &Reads,
         limit: usize,
         wait: Duration,
     ) -> Result<Reply, RedisError> {
@@ -767,28 +850,34 @@ impl Source {
             id: live.id,
         });
         let wait = (!wait.is_zero()).then(|| wait.min(BLOCK));
-        let mut command = read_group(&self.consumer, limit, wait, self.partitions.len());
-        for (_, keys) in &self.partitions {
+        let mut command = read_group(&self.consumer, limit, wait, reads.len());
+        for (_, keys) in &**reads {
             command.write_arg(keys.feed().as_bytes());
         }
-        for _ in &self.partitions {
+        for _ in &**reads {
             command.write_arg(b">");
         }
         live.read(&command).await
     }
+}
 
-    fn taken(&self, reply: Reply) -> Result<Taken, Unreadable> {
-        let mut taken = Taken::default();
-        // The server replies in the order in which it was asked, and leaves out what has nothing.
-        let mut partitions = self.partitions.iter();
-        wire::each_stream(reply, |key, entries| {
-            let (partition, _) = partitions
-                .find(|(_, keys)| keys.feed().as_bytes() == key)
-                .ok_or("an unknown stream")?;
-            let entries = entries.decode(partition)?;
-            taken.entries.push((partition.clone(), entries));
-            Ok(())
-        })?;
-        Ok(taken)
+fn taken(reads: &Reads, is_torn: bool, reply: Reply) -> Result<Taken, Unreadable> {
+    let mut taken = Taken::default();
+    // The server replies in the order in which it was asked, and leaves out what has nothing.
+    let mut partitions = reads.iter();
+    wire::each_stream(reply, |key, entries| {
+        let (partition, _) = partitions
+            .find(|(_, keys)| keys.feed().as_bytes() == key)
+            .ok_or("an unknown stream")?;
+        let entries = entries.decode(partition)?;
+        taken.entries.push((partition.clone(), entries));
+        Ok(())
+    })?;
+    if is_torn {
+        taken.torn = reads
+            .iter()
+            .map(|(partition, _)| partition.clone())
+            .collect();
     }
+    Ok(taken)
 }

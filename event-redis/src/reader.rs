@@ -15,7 +15,7 @@ use event_core::{FeedEntry, GroupBatch, Partition, Position, StoreError, Wanted,
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisWrite, Value};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connection::{AbortOnDrop, Attempts, Connections, Links, Request};
 use crate::error::{Remedy, UnexpectedReply, refused, remedy};
@@ -721,11 +721,12 @@ pub(crate) async fn unblock(links: &Links, operation: &'static str, id: Option<i
     command.arg("UNBLOCK").arg(id).arg("TIMEOUT");
     while Instant::now() < deadline {
         let request = Request::Command(&command);
-        match links.ask(operation, request, None).await {
+        match timeout_at(deadline, links.ask(operation, request, None)).await {
             // It answers now, if it does.
-            Ok(Value::Int(1)) => return sleep(GRACE).await,
-            Ok(_) => sleep(UNBLOCK_PAUSE).await,
-            Err(error) => {
+            Ok(Ok(Value::Int(1))) => return sleep(GRACE).await,
+            Ok(Ok(_)) => sleep(UNBLOCK_PAUSE).await,
+            Err(_) => return,
+            Ok(Err(error)) => {
                 tracing::debug!(operation, %error, "cannot unblock");
                 return;
             }

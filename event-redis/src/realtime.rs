@@ -163,10 +163,12 @@ fn copy(error: &StoreError) -> StoreError {
             waited: *waited,
             source: source.to_string().into(),
         },
-        StoreError::Refused { operation, source } => StoreError::Refused {
-            operation,
-            source: source.to_string().into(),
-        },
+        StoreError::Refused { operation, source } | StoreError::Forgotten { operation, source } => {
+            StoreError::Refused {
+                operation,
+                source: source.to_string().into(),
+            }
+        }
     }
 }
 

@@ -202,4 +202,13 @@ pub enum StoreError {
         /// Its answer.
         source: BoxError,
     },
+    /// The group of a handler with parallel delivery was reset while this instance worked for it. What it
+    /// has begun is nobody's any more; the group is to be opened anew.
+    #[error("the group was reset ({operation}); what was begun before is handled anew")]
+    Forgotten {
+        /// What was asked.
+        operation: &'static str,
+        /// Which group.
+        source: BoxError,
+    },
 }

@@ -159,7 +159,8 @@ pub trait ParallelGroups: Send + Sync + 'static {
 #[async_trait]
 pub trait ParallelReader: Send {
     /// Takes at most `limit` new entries of each partition. Waits for the first of them, for no longer
-    /// than `wait`, and perhaps less.
+    /// than `wait`, and perhaps less. With a limit of 0 it takes nothing new, and waits for what is being
+    /// taken.
     ///
     /// It may be dropped while it waits: nothing is lost, and the next call goes on with it, whatever
     /// its own limit is.
@@ -168,10 +169,18 @@ pub trait ParallelReader: Send {
     /// [`ReadError::Store`] where the store has not answered for longer than it may.
     async fn take(&mut self, limit: usize, wait: Duration) -> Result<Taken, ReadError>;
 
-    /// Takes nothing more, and gives what a call that was dropped has taken.
+    /// Whether a call before has begun to take entries of this partition that were not given yet: it was
+    /// dropped, or has given those of other partitions. They may be pending for the consumer already.
+    fn is_taking(&self, partition: &Partition) -> bool;
+
+    /// From now on takes nothing new of these partitions, and of all others.
+    fn leave_out(&mut self, partitions: &[Partition]);
+
+    /// Takes nothing more, and gives what calls before have taken and not given.
     ///
     /// # Errors
-    /// [`ReadError::Store`] where the store has not answered for longer than it may.
+    /// [`ReadError::Store`] where there is nothing to give, and the store has not answered for longer than
+    /// it may.
     async fn close(&mut self) -> Result<Taken, ReadError>;
 }
 
@@ -180,9 +189,9 @@ pub trait ParallelReader: Send {
 pub struct Taken {
     /// Entries of each partition that has some.
     pub entries: Vec<(Partition, Vec<FeedEntry>)>,
-    /// Whether something may be pending for the consumer that never arrived here, and is to be
-    /// [taken back](ParallelGroups::take_back).
-    pub is_torn: bool,
+    /// Partitions of which something may be pending for the consumer that never arrived here, and is to
+    /// be [taken back](ParallelGroups::take_back).
+    pub torn: Vec<Partition>,
 }
 
 /// The group of one handler.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
 
-use super::keeper::{Kept, keep};
+use super::keeper::{Kept, Known, Standing, keep, leave};
 use super::load::Load;
 use super::owned::{End, Owned};
 use super::shared::{Shared, pauses};
@@ -51,9 +52,17 @@ struct Handle {
     after: Position,
     stopping: CancellationToken,
     is_going: bool,
+    /// Whether its task gives the lease back, so that it cannot be lost any more.
+    is_returning: Arc<AtomicBool>,
     /// Told when dead letters may have changed.
     changed: Arc<Notify>,
     task: AbortHandle,
+}
+
+impl Handle {
+    fn is_returning(&self) -> bool {
+        self.is_returning.load(Ordering::Acquire)
+    }
 }
 
 /// Reads the partitions that this instance owns.
@@ -63,6 +72,8 @@ pub(super) struct Runner<'a> {
     breaking: CancellationToken,
     owned: BTreeMap<Partition, Handle>,
     tasks: JoinSet<(Partition, u64, End)>,
+    /// The instances of the group, as the keeper has found them last.
+    known: Vec<Known>,
     /// How many entries were read.
     read: usize,
 }
@@ -79,6 +90,7 @@ impl<'a> Runner<'a> {
             breaking,
             owned: BTreeMap::new(),
             tasks: JoinSet::new(),
+            known: Vec::new(),
             read: 0,
         }
     }
@@ -170,9 +182,17 @@ impl<'a> Runner<'a> {
         let leases = |is_going| {
             self.owned
                 .values()
-                .filter(|handle| handle.is_going == is_going)
+                .filter(|handle| handle.is_going == is_going && !handle.is_returning())
                 .map(|handle| handle.lease.clone())
                 .collect()
+        };
+        let returning = self.owned.iter();
+        let returning = returning.filter(|(_, handle)| handle.is_returning());
+        let standing = Standing {
+            owned: leases(false),
+            going: leases(true),
+            returning: returning.map(|(partition, _)| partition.clone()).collect(),
+            known: self.known.clone(),
         };
         let settings = &self.subscription.settings;
         let shared = Arc::clone(&self.subscription.shared);
@@ -181,8 +201,7 @@ impl<'a> Runner<'a> {
             Arc::clone(&settings.instance),
             settings.lease,
             partitions.to_vec(),
-            leases(false),
-            leases(true),
+            standing,
         );
         let starts: BTreeMap<_, _> = self
             .subscription
@@ -208,9 +227,11 @@ impl<'a> Runner<'a> {
                 return now + LOOK_EVERY;
             }
         };
+        self.known = kept.known;
         for lease in &kept.lost {
             if let Some(handle) = self.owned.get(&lease.partition)
                 && handle.lease.epoch == lease.epoch
+                && !handle.is_returning()
             {
                 tracing::warn!(partition = %lease.partition, epoch = lease.epoch, "the lease is lost; what was not committed is handled elsewhere");
                 // What its handlers still do could not be committed any more.
@@ -227,7 +248,7 @@ impl<'a> Runner<'a> {
             if excess == 0 {
                 break;
             }
-            if !handle.is_going {
+            if !handle.is_going && !handle.is_returning() {
                 handle.is_going = true;
                 handle.stopping.cancel();
                 excess -= 1;
@@ -268,10 +289,13 @@ impl<'a> Runner<'a> {
         let after = progress.reached;
         let shared = Arc::clone(&subscription.shared);
         let (own_changed, own_lease) = (Arc::clone(&changed), lease.clone());
+        let is_returning = Arc::new(AtomicBool::new(false));
+        let own_returning = Arc::clone(&is_returning);
         let task = self.tasks.spawn(
             async move {
                 let end = owned.run(progress, receiver, own_changed).await;
                 if !matches!(end, End::Lost) {
+                    own_returning.store(true, Ordering::Release);
                     give_back(&*shared.backend, &own_lease).await;
                 }
                 (own_lease.partition, own_lease.epoch, end)
@@ -290,6 +314,7 @@ impl<'a> Runner<'a> {
                 after,
                 stopping,
                 is_going: false,
+                is_returning,
                 changed,
                 task,
             },
@@ -410,16 +435,16 @@ impl<'a> Runner<'a> {
         if let Some(keeping) = keeping
             && let Ok(kept) = keeping.await
         {
-            for (lease, _) in kept.acquired {
-                give_back(&*self.subscription.shared.backend, &lease).await;
-            }
+            let backend = &*self.subscription.shared.backend;
+            let given = kept.acquired.iter();
+            join_all(given.map(|(lease, _)| give_back(backend, lease))).await;
         }
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.ended(ended);
         }
         let shared = &self.subscription.shared;
-        let instance = &self.subscription.settings.instance;
-        if let Err(error) = shared.backend.leave(&shared.group, instance).await {
+        let settings = &self.subscription.settings;
+        if let Err(error) = leave(shared, &settings.instance, settings.lease).await {
             tracing::warn!(%error, "the group is not told that this instance leaves; it notices by itself");
         }
     }

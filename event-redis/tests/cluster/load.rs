@@ -33,7 +33,7 @@ pub(crate) const PARTITIONS: u32 = 8;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
 #[event("orders.placed", key = customer)]
-struct Placed {
+pub(crate) struct Placed {
     customer: String,
     number: u64,
 }

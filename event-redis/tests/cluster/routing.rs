@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use event_core::prelude::*;
 use event_core::{
-    Acquired, Append, Category, Commit, Consumer, EventStore, FeedEntry, Groups, NewEvent,
-    ParallelGroup, ParallelGroups, Partition, Pattern, Position, Progress, Realtime, Start, Wanted,
+    Acquired, Append, Category, Commit, Consumer, FeedEntry, Groups, HandlerDefinition, NewEvent,
+    ParallelGroup, ParallelGroups, Partition, Pattern, Progress, Realtime, Start, Wanted,
 };
 use event_redis::RedisStore;
 
-use crate::load::{COUNT, GROUP, Load, PARTITIONS, feeds, orders, partitions, stuck_customers};
+use crate::load::{
+    COUNT, GROUP, Load, PARTITIONS, Placed, feeds, orders, partitions, stuck_customers,
+};
 use crate::support::{Cluster, event, keyed, shop, soon, to_order, until};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -132,14 +135,23 @@ async fn a_consumer_has_one_connection_for_each_slot() {
     append_to(&store, &in_orders(5)).await;
     let (mut reader, taken) = soon("an entry", taking).await.unwrap();
     assert_eq!(taken.entries.len(), 1);
+    // It is known what may still come over the others.
+    for partition in &all {
+        assert_eq!(reader.is_taking(partition), *partition != in_orders(5));
+    }
     // What comes over the other connections meanwhile is not lost.
     for partition in &all {
         append_to(&store, partition).await;
     }
     let mut found = BTreeSet::new();
     while found.len() < all.len() {
-        let taken = reader.take(10, Duration::from_secs(5));
+        // Those are waited for, though nothing new is wanted.
+        let limit = if found.len() + 1 < all.len() { 0 } else { 10 };
+        let taken = reader.take(limit, Duration::from_secs(5));
         let taken = soon("the others", taken).await.unwrap();
+        if limit == 0 {
+            assert!(taken.entries.iter().all(|(from, _)| *from != in_orders(5)));
+        }
         for (partition, entries) in taken.entries {
             assert_eq!(entries.len(), 1);
             assert!(found.insert(partition), "nothing comes twice");
@@ -147,6 +159,48 @@ async fn a_consumer_has_one_connection_for_each_slot() {
     }
     let left = soon("the end", reader.close()).await.unwrap();
     assert!(left.entries.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_gives_what_was_given_though_one_connection_fails() {
+    let cluster = Cluster::take();
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let store = builder.connect().await.unwrap();
+    let group = ParallelGroup {
+        group: "g".into(),
+        handler: "h".into(),
+    };
+    let all: Vec<_> = partitions().collect();
+    for partition in &all {
+        let opened = store.open_parallel(&group, partition, Start::Beginning);
+        opened.await.unwrap();
+    }
+    let consumer = Consumer {
+        group: group.clone(),
+        instance: "i".into(),
+    };
+    let mut reader = store.parallel_reader(&consumer, &all).await.unwrap();
+    let servers = cluster.servers();
+    let (broken, others) = all.split_first().unwrap();
+    let waiting = async {
+        until("all are read", || {
+            connections(&cluster, "xreadgroup") == PARTITIONS as usize
+        })
+        .await;
+    };
+    tokio::select! {
+        _ = reader.take(10, Duration::from_secs(5)) => panic!("there is nothing to take"),
+        () = waiting => {}
+    }
+    // Whoever reads makes the group again, which the server refuses now.
+    let feed = format!("events:{broken}");
+    let node = servers.node(servers.owner_of(&feed).unwrap());
+    node.command(&["SET", &feed, "no stream"]).unwrap();
+    for partition in others {
+        append_to(&store, partition).await;
+    }
+    let taken = soon("the end", reader.close()).await.unwrap();
+    assert_eq!(taken.entries.len(), others.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +304,79 @@ async fn a_frozen_node_costs_no_lease_on_the_others() {
     }
     servers.node(frozen).thaw().unwrap();
     let _ = load.finish().await;
+}
+
+/// A service that runs on a store of its own.
+async fn start(cluster: &Cluster, instance: &str, lease: Duration) -> tokio::task::JoinHandle<()> {
+    let handler = HandlerDefinition::function("see", |_: Placed, _: Context| async {});
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let service = Service::builder(GROUP)
+        .lease(lease)
+        .instance(instance)
+        .without_discovered_handlers()
+        .store(builder.connect().await.unwrap())
+        .handler(handler.on("orders.placed"))
+        .build()
+        .unwrap();
+    tokio::spawn(async move { service.run_until(std::future::pending()).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_find_another_owner_beside_a_frozen_node() {
+    let cluster = Cluster::take();
+    let builder = cluster.builder().partitions(orders(), PARTITIONS);
+    let store = builder.connect().await.unwrap();
+    let lease = Duration::from_secs(3);
+    let all: Vec<_> = partitions().collect();
+    let owned_by = async |instance: &str, partitions: &[Partition]| {
+        let mut count = 0;
+        for partition in partitions {
+            let owner = store.owner(GROUP, partition).await.unwrap();
+            count += usize::from(owner.as_deref() == Some(instance));
+        }
+        count
+    };
+    let first = start(&cluster, "a", lease).await;
+    soon("the first owns all", async {
+        while owned_by("a", &all).await < all.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let second = start(&cluster, "b", lease).await;
+    soon("they share", async {
+        while owned_by("b", &all).await < all.len() / 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // That which knows the instances of the group, too.
+    let servers = cluster.servers();
+    let members = format!("{{group:{GROUP}}}:members");
+    let frozen = servers.owner_of(&members).unwrap();
+    let lies_elsewhere = |partition: &Partition| {
+        let feed = format!("events:{partition}");
+        servers.owner_of(&feed).unwrap() != frozen
+    };
+    let flowing: Vec<_> = all.iter().filter(|p| lies_elsewhere(p)).cloned().collect();
+    assert!(owned_by("a", &flowing).await > 0);
+    servers.node(frozen).freeze().unwrap();
+    first.abort();
+    let begin = Instant::now();
+    soon("the second owns all that answer", async {
+        while owned_by("b", &flowing).await < flowing.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    println!(
+        "{} partitions had owners after {:?}, with leases of {lease:?}",
+        flowing.len(),
+        begin.elapsed()
+    );
+    servers.node(frozen).thaw().unwrap();
+    second.abort();
+    let _ = second.await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,18 @@
 //! The groups of handlers with parallel delivery, in the words of the server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use event_core::prelude::*;
 use event_core::{
-    Append, Consumer, EntryEmits, EventStore, Expected, FeedEntry, Finish, Finished, Groups,
-    ParallelGroup, ParallelGroups, ParallelReader, Position, Reset, Start, Taken,
+    Append, Consumer, Delivery, EntryEmits, Expected, FeedEntry, Finish, Finished, Groups,
+    HandlerDefinition, ParallelGroup, ParallelGroups, ParallelReader, Reset, Start, Taken,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::support::{builder, events, numbered, only, sdlc, server, soon, store, to, until};
 
@@ -274,7 +279,7 @@ async fn a_reader_whose_connection_is_cut_says_that_something_may_be_missing() {
     server.command(&kill).unwrap();
     let at = append(&store, 1).await;
     let taken = soon("the entry", waiting).await.unwrap().unwrap();
-    assert!(taken.is_torn);
+    assert_eq!(taken.torn, [sdlc().into()]);
     assert_eq!(all(taken), at);
 }
 
@@ -394,4 +399,57 @@ async fn a_group_that_was_reset_is_not_made_again_by_a_consumer_from_before() {
     assert_eq!(take(&mut *reader, 1).await, more);
     assert_eq!(memory(&server, "resets"), "1");
     assert_eq!(memory(&server, "forgotten"), "");
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+#[event("sdlc.phase.changed")]
+struct Changed(u64);
+
+#[tokio::test]
+async fn an_instance_whose_group_was_reset_begins_anew_and_can_be_stopped() {
+    let server = server();
+    let store = store(&server).await;
+    append(&store, 3).await;
+    let (calls, places) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (called, place) = (Arc::clone(&calls), Arc::clone(&places));
+    let handler = HandlerDefinition::function("pack", move |_: Changed, _: Context| {
+        called.fetch_add(1, Ordering::SeqCst);
+        let place = Arc::clone(&place);
+        async move { place.acquire().await.unwrap().forget() }
+    });
+    let service = Service::builder("g")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(
+            handler
+                .on("sdlc.phase.changed")
+                .delivery(Delivery::Parallel),
+        )
+        .build()
+        .unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        service.run_until(stopped).await
+    });
+    until("all have begun", || calls.load(Ordering::SeqCst) == 3).await;
+    // As if nobody had heard of the instance for so long that it counts as dead.
+    let forget = ["HDEL", "{events:sdlc}:group:g", "owner", "until"];
+    soon("a reset", async {
+        loop {
+            server.command(&forget).unwrap();
+            // It may have taken the partition again.
+            if store.reset("g", &only(), Reset::Forget).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+    places.add_permits(100);
+    until("all are handled anew", || calls.load(Ordering::SeqCst) == 6).await;
+    let _ = stop.send(());
+    soon("the service stops", running).await.unwrap().unwrap();
+    assert!(is_finished(&store).await);
 }

@@ -182,6 +182,7 @@ impl ParallelGroups for MemoryStore {
             store: self.clone(),
             consumer: consumer.clone(),
             partitions: partitions.to_vec(),
+            left_out: Vec::new(),
             written: self.content().written.subscribe(),
         }))
     }
@@ -395,6 +396,7 @@ struct MemoryParallelReader {
     store: MemoryStore,
     consumer: Consumer,
     partitions: Vec<Partition>,
+    left_out: Vec<Partition>,
     written: watch::Receiver<u64>,
 }
 
@@ -405,6 +407,7 @@ impl MemoryParallelReader {
         let entries = self
             .partitions
             .iter()
+            .filter(|partition| !self.left_out.contains(partition))
             .map(|partition| {
                 let entries = content.take(&self.consumer, partition, limit);
                 (partition.clone(), entries)
@@ -413,7 +416,7 @@ impl MemoryParallelReader {
             .collect();
         Taken {
             entries,
-            is_torn: false,
+            torn: Vec::new(),
         }
     }
 }
@@ -435,8 +438,16 @@ impl ParallelReader for MemoryParallelReader {
         }
     }
 
-    async fn close(&mut self) -> Result<Taken, ReadError> {
+    fn is_taking(&self, _: &Partition) -> bool {
         // A call takes nothing before it gives it.
+        false
+    }
+
+    fn leave_out(&mut self, partitions: &[Partition]) {
+        self.left_out = partitions.to_vec();
+    }
+
+    async fn close(&mut self) -> Result<Taken, ReadError> {
         Ok(Taken::default())
     }
 }

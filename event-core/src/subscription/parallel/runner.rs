@@ -4,16 +4,16 @@ mod calls;
 mod store;
 mod talks;
 
-use std::collections::{HashMap, VecDeque};
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::work::{Gathered, Place, Work};
@@ -23,9 +23,10 @@ use crate::handler::HandlerError;
 use crate::metrics::PartitionMetrics;
 use crate::partition::Partition;
 use crate::publisher::Prepared;
+use crate::recorded::Position;
 use crate::store::{
     DeadLetter, DeadLetterReason, FeedEntry, Finish, FinishError, Finished, ParallelReader,
-    ReadError, Taken,
+    ReadError, StoreError, Taken,
 };
 use crate::subscription::gate::Permit;
 use crate::subscription::load::BYTES;
@@ -43,6 +44,13 @@ const FINISH_EVERY: Duration = Duration::from_millis(10);
 /// its turn.
 const SLICE: Duration = Duration::from_millis(10);
 
+/// How long a store may take at least, where it is not asked to store something.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a store may take to let a consumer go: longer than what it has recorded may take to be
+/// delivered.
+const PARTING: Duration = Duration::from_secs(10);
+
 /// How many entries are taken back at once.
 const PAGE: usize = 500;
 
@@ -51,6 +59,8 @@ enum Unit {
     /// The handler was called.
     Called {
         place: Place,
+        /// How often the group had been opened anew.
+        opened: u64,
         permit: Permit,
         result: Result<Prepared, HandlerError>,
     },
@@ -58,15 +68,43 @@ enum Unit {
     Stopped,
 }
 
-/// What goes on with the store: one thing at a time, so that what it gives is never older than what is
-/// known here.
+/// What goes on with the store: for each partition one thing at a time, so that what it gives is never
+/// older than what is known here.
 enum Talk {
-    Finished(Vec<(usize, Finish, Result<Finished, FinishError>)>),
-    /// Entries that are pending here; of each partition.
-    Pending(Vec<(usize, Vec<FeedEntry>)>),
-    /// What was pending before could not be read.
-    NotTakenBack(ReadError),
+    Finished(Finish, Result<Finished, FinishError>),
+    /// Everything that is pending here.
+    TakenBack(Result<Vec<FeedEntry>, ReadError>),
+    /// What nobody has worked on any more; at most so many entries.
+    Claimed(Result<Vec<FeedEntry>, ReadError>, usize),
+    /// The group is known again.
+    Opened(Result<(), StoreError>),
     Kept,
+}
+
+/// What there is of one partition.
+struct Part {
+    gathered: Gathered,
+    last_finish: Option<Instant>,
+    /// Whether something goes on with the store.
+    is_talking: bool,
+    /// Whether something may be pending for this consumer that is not here. Until it is taken back,
+    /// nothing new is taken.
+    must_take_back: bool,
+    /// Whether the group is forgotten, and is to be opened anew.
+    must_open: bool,
+    /// Until then neither is tried, because it has just failed.
+    try_at: Instant,
+    tries: Pauses,
+    must_keep: bool,
+    may_claim: bool,
+    may_remove: bool,
+    /// How often the group was opened anew. What was begun before is nobody's.
+    opened: u64,
+    /// What came here while something was being taken, which may have it, too.
+    early: HashSet<Position>,
+    metrics: PartitionMetrics,
+    /// How many dead letters the group has, as far as it is known.
+    dead_letters: usize,
 }
 
 /// Handles the entries that this instance takes for one handler.
@@ -81,14 +119,9 @@ pub(super) struct ParallelRunner<'a> {
     bytes: usize,
     ready: VecDeque<Place>,
     units: JoinSet<Unit>,
-    gathered: Gathered,
-    last_finish: Option<Instant>,
-    talk: Option<Pin<Box<dyn Future<Output = Talk> + Send>>>,
-    /// Whether something may be pending for this consumer that is not here.
-    must_take_back: bool,
-    metrics: Vec<PartitionMetrics>,
-    /// How many dead letters the group has in each partition, as far as it is known.
-    dead_letters: Vec<usize>,
+    talks: FuturesUnordered<BoxFuture<'static, (usize, Talk)>>,
+    /// What there is of each partition.
+    parts: Vec<Part>,
     keeping: Regularly,
     claiming: Regularly,
     removing: Regularly,
@@ -108,30 +141,40 @@ impl<'a> ParallelRunner<'a> {
     pub(super) fn new(
         handler: &'a ParallelHandler,
         partitions: Arc<[Partition]>,
-        reader: Box<dyn ParallelReader>,
+        mut reader: Box<dyn ParallelReader>,
         stopping: CancellationToken,
     ) -> Self {
         let lease = handler.lease;
         let group = handler.consumer.group.to_string();
-        let metrics = partitions
-            .iter()
-            .map(|partition| PartitionMetrics::new(&group, partition))
-            .collect();
+        let part = |partition| Part {
+            gathered: Gathered::default(),
+            last_finish: None,
+            is_talking: false,
+            must_take_back: true,
+            must_open: false,
+            try_at: Instant::now(),
+            tries: pauses(),
+            must_keep: false,
+            may_claim: false,
+            may_remove: false,
+            opened: 0,
+            early: HashSet::new(),
+            metrics: PartitionMetrics::new(&group, partition),
+            dead_letters: 0,
+        };
+        let parts = partitions.iter().map(part).collect();
+        reader.leave_out(&partitions);
         Self {
             handler,
-            dead_letters: vec![0; partitions.len()],
+            parts,
             partitions,
             reader,
             is_taking: false,
             works: HashMap::new(),
             bytes: 0,
-            metrics,
             ready: VecDeque::new(),
             units: JoinSet::new(),
-            gathered: Gathered::default(),
-            last_finish: None,
-            talk: None,
-            must_take_back: true,
+            talks: FuturesUnordered::new(),
             keeping: Regularly::new(lease / 3),
             claiming: Regularly::new(lease / 2),
             removing: Regularly::new(lease * (GONE_AFTER / 4)),
@@ -159,7 +202,6 @@ impl<'a> ParallelRunner<'a> {
                 biased;
                 () = self.stopping.cancelled() => {}
                 taken = self.reader.take(room, WAIT), if self.is_taking => {
-                    self.is_taking = false;
                     match taken {
                         Ok(taken) => {
                             self.pauses = pauses();
@@ -167,12 +209,13 @@ impl<'a> ParallelRunner<'a> {
                         }
                         Err(error) => {
                             tracing::error!(%error, "entries cannot be taken; trying again");
-                            self.must_take_back = true;
+                            self.miss_all();
                             self.take_at = Instant::now() + self.pauses.next();
                         }
                     }
+                    self.has_taken();
                 }
-                talk = next_talk(&mut self.talk) => self.talked(talk),
+                Some((part, talk)) = self.talks.next() => self.talked(part, talk),
                 Some(unit) = self.units.join_next() => self.end_units(unit),
                 () = tokio::task::yield_now(), if !self.ready.is_empty() => {}
                 () = sleep_until(due) => {}
@@ -206,6 +249,7 @@ impl<'a> ParallelRunner<'a> {
                     Ok(taken) => self.admit_all(taken),
                     Err(error) => break Err(error.into()),
                 }
+                self.has_taken();
             }
             if self.taken > taken {
                 continue;
@@ -241,13 +285,13 @@ impl<'a> ParallelRunner<'a> {
             if let Some(told) = outcome.as_mut().and_then(|outcome| outcome.try_recv().ok()) {
                 return Some(told);
             }
-            if self.stopping.is_cancelled() || (self.works.is_empty() && self.talk.is_none()) {
+            if self.stopping.is_cancelled() || (self.works.is_empty() && self.talks.is_empty()) {
                 return None;
             }
             let due = self.due();
             tokio::select! {
                 biased;
-                talk = next_talk(&mut self.talk) => self.talked(talk),
+                Some((part, talk)) = self.talks.next() => self.talked(part, talk),
                 Some(unit) = self.units.join_next() => self.end_units(unit),
                 () = tokio::task::yield_now(), if !self.ready.is_empty() => {}
                 () = sleep_until(due) => {}
@@ -260,13 +304,14 @@ impl<'a> ParallelRunner<'a> {
         self.stopping.cancel();
         loop {
             self.begin_talk();
-            if self.talk.is_none() && self.units.is_empty() && self.gathered.is_empty() {
+            let is_stored = self.parts.iter().all(|part| part.gathered.is_empty());
+            if self.talks.is_empty() && self.units.is_empty() && is_stored {
                 break;
             }
             let due = self.due();
             tokio::select! {
                 biased;
-                talk = next_talk(&mut self.talk) => self.talked(talk),
+                Some((part, talk)) = self.talks.next() => self.talked(part, talk),
                 Some(unit) = self.units.join_next() => self.end_units(unit),
                 () = sleep_until(due) => {}
             }
@@ -277,24 +322,73 @@ impl<'a> ParallelRunner<'a> {
         }
         let backend = &self.handler.shared.backend;
         let consumer = &self.handler.consumer;
-        for (index, positions) in self.positions() {
+        let patience = self.patience();
+        let letting_go = self.positions().into_iter().map(async |(index, positions)| {
             let partition = &self.partitions[index];
-            if let Err(error) = backend.let_go(consumer, partition, &positions).await {
-                tracing::warn!(%partition, %error, "entries are not given up; others claim them when the lease is over");
+            let letting_go = backend.let_go(consumer, partition, &positions);
+            match timeout(patience, letting_go).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%partition, %error, "entries are not given up; others claim them when the lease is over"),
+                Err(_) => tracing::warn!(%partition, "entries are not given up in time; others claim them when the lease is over"),
+            }
+        });
+        join_all(letting_go).await;
+        let leaving = self.partitions.iter().map(async |partition| {
+            match timeout(PARTING, backend.leave_parallel(consumer, partition)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%partition, %error, "the group is not told that this instance leaves; it notices by itself"),
+                Err(_) => tracing::warn!(%partition, "the group is not told in time that this instance leaves; it notices by itself"),
+            }
+        });
+        join_all(leaving).await;
+    }
+
+    /// How long the store may take, where it is not asked to store something.
+    fn patience(&self) -> Duration {
+        (self.handler.lease / 3).max(PATIENCE)
+    }
+
+    /// Notes what is still being taken.
+    fn has_taken(&mut self) {
+        self.is_taking = false;
+        for (part, partition) in self.parts.iter_mut().zip(&*self.partitions) {
+            if self.reader.is_taking(partition) {
+                self.is_taking = true;
+            } else {
+                part.early.clear();
             }
         }
-        for partition in &*self.partitions {
-            if let Err(error) = backend.leave_parallel(consumer, partition).await {
-                tracing::warn!(%partition, %error, "the group is not told that this instance leaves; it notices by itself");
-            }
+    }
+
+    /// Has everything taken back that may be pending here and is not being taken.
+    fn miss_all(&mut self) {
+        for (part, partition) in self.parts.iter_mut().zip(&*self.partitions) {
+            part.must_take_back |= !self.reader.is_taking(partition);
         }
+        self.leave_out();
+    }
+
+    /// Takes nothing new of partitions of which something is to be taken back.
+    fn leave_out(&mut self) {
+        let left_out: Vec<_> = self
+            .parts
+            .iter()
+            .zip(&*self.partitions)
+            .filter(|(part, _)| part.must_take_back)
+            .map(|(_, partition)| partition.clone())
+            .collect();
+        self.reader.leave_out(&left_out);
+    }
+
+    fn gathered(&mut self, place: Place) -> &mut Gathered {
+        &mut self.parts[place.partition].gathered
     }
 
     /// How many entries of each partition may be taken now.
     fn room(&self) -> usize {
         let is_closed = self.handler.shared.gate.closed_until().is_some();
         if is_closed
-            || self.must_take_back
+            || self.parts.iter().all(|part| part.must_take_back)
             || self.is_full()
             || self.bytes >= BYTES
             || self.stopping.is_cancelled()
@@ -314,7 +408,7 @@ impl<'a> ParallelRunner<'a> {
     /// Whether a partition has as many dead letters as it may.
     fn is_full(&self) -> bool {
         let limit = self.handler.dead_letter_limit;
-        self.dead_letters.iter().any(|count| *count >= limit)
+        self.parts.iter().any(|part| part.dead_letters >= limit)
     }
 
     /// When there is something to do at the latest.
@@ -326,25 +420,53 @@ impl<'a> ParallelRunner<'a> {
         if !self.is_taking && self.take_at > Instant::now() {
             due = due.min(self.take_at);
         }
-        if let Some(last) = self.last_finish
-            && !self.gathered.is_empty()
-        {
-            due = due.min(last + FINISH_EVERY);
-        }
-        if self.talk.is_some() {
-            // One thing after the other.
-            due = due.max(Instant::now() + FINISH_EVERY);
+        for part in self.parts.iter().filter(|part| !part.is_talking) {
+            if let Some(last) = part.last_finish
+                && !part.gathered.is_empty()
+            {
+                due = due.min(last + FINISH_EVERY);
+            }
+            if part.must_take_back && part.try_at > Instant::now() && !self.stopping.is_cancelled()
+            {
+                due = due.min(part.try_at);
+            }
         }
         due
     }
 
     fn admit_all(&mut self, taken: Taken) {
-        self.must_take_back |= taken.is_torn;
-        for (partition, entries) in taken.entries {
-            if let Some(index) = self.partitions.iter().position(|own| *own == partition) {
-                self.admit(index, entries);
+        let index_of = |partition: &Partition| {
+            let mut partitions = self.partitions.iter();
+            partitions.position(|own| own == partition)
+        };
+        let torn: Vec<_> = taken.torn.iter().filter_map(index_of).collect();
+        let entries: Vec<_> = taken
+            .entries
+            .into_iter()
+            .filter_map(|(partition, entries)| Some((index_of(&partition)?, entries)))
+            .collect();
+        for (index, mut entries) in entries {
+            let early = &self.parts[index].early;
+            if !early.is_empty() {
+                entries.retain(|entry| !early.contains(&entry.position()));
             }
+            self.admit(index, entries);
         }
+        if !torn.is_empty() {
+            for index in torn {
+                self.parts[index].must_take_back = true;
+            }
+            self.leave_out();
+        }
+    }
+
+    /// Lets entries in that are pending here, whether or not something is being taken.
+    fn admit_early(&mut self, partition: usize, entries: Vec<FeedEntry>) {
+        if self.reader.is_taking(&self.partitions[partition]) {
+            let positions = entries.iter().map(FeedEntry::position);
+            self.parts[partition].early.extend(positions);
+        }
+        self.admit(partition, entries);
     }
 
     /// Lets entries in that are pending here now.
@@ -358,7 +480,7 @@ impl<'a> ParallelRunner<'a> {
                 continue;
             }
             self.taken += 1;
-            self.metrics[partition].consumed.increment(1);
+            self.parts[partition].metrics.consumed.increment(1);
             self.bytes += entry.bytes();
             match entry {
                 FeedEntry::Event(event) => {
@@ -367,7 +489,7 @@ impl<'a> ParallelRunner<'a> {
                     if is_taken {
                         self.ready.push_back(place);
                     } else {
-                        self.gathered.add_done(place);
+                        self.gathered(place).add_done(place.position);
                     }
                 }
                 FeedEntry::Undecodable { position, error } => {
@@ -375,7 +497,7 @@ impl<'a> ParallelRunner<'a> {
                     let partition = &self.partitions[partition];
                     let parks = &self.handler.definition.parks_undecodable;
                     if !parks.contains(partition.category()) {
-                        self.gathered.add_done(place);
+                        self.gathered(place).add_done(place.position);
                         continue;
                     }
                     tracing::error!(
@@ -398,19 +520,9 @@ impl<'a> ParallelRunner<'a> {
                         last_failed_at: now,
                         redrive: false,
                     };
-                    self.gathered.add_parked(place, letter);
+                    self.gathered(place).add_parked(letter);
                 }
             }
         }
     }
-}
-
-async fn next_talk(talk: &mut Option<Pin<Box<dyn Future<Output = Talk> + Send>>>) -> Talk {
-    let next = poll_fn(|context| match talk {
-        Some(talk) => talk.as_mut().poll(context),
-        None => Poll::Pending,
-    })
-    .await;
-    *talk = None;
-    next
 }

@@ -39,12 +39,12 @@ impl Work {
     }
 }
 
-/// What has come of entries and is not stored yet.
+/// What has come of entries of a partition and is not stored yet.
 #[derive(Default)]
 pub(super) struct Gathered {
-    done: Vec<Place>,
-    emitted: Vec<(Place, Vec<Append>)>,
-    parked: Vec<(Place, DeadLetter)>,
+    done: Vec<Position>,
+    emitted: Vec<EntryEmits>,
+    parked: Vec<DeadLetter>,
 }
 
 impl Gathered {
@@ -61,62 +61,49 @@ impl Gathered {
         self.done.len() + self.emitted.len() + self.parked.len()
     }
 
-    pub(super) fn add_done(&mut self, place: Place) {
-        self.done.push(place);
+    pub(super) fn add_done(&mut self, position: Position) {
+        self.done.push(position);
     }
 
-    pub(super) fn add_emitted(&mut self, place: Place, appends: Vec<Append>) {
-        self.emitted.push((place, appends));
+    pub(super) fn add_emitted(&mut self, position: Position, appends: Vec<Append>) {
+        self.emitted.push(EntryEmits { position, appends });
     }
 
-    pub(super) fn add_parked(&mut self, place: Place, letter: DeadLetter) {
-        self.parked.push((place, letter));
+    pub(super) fn add_parked(&mut self, letter: DeadLetter) {
+        self.parked.push(letter);
     }
 
-    /// What is to be stored, by partition, of which there are so many.
-    pub(super) fn take(&mut self, partitions: usize) -> Vec<(usize, Finish)> {
-        let mut finishes = vec![Finish::default(); partitions];
-        for place in self.done.drain(..) {
-            finishes[place.partition].done.push(place.position);
+    /// What is to be stored.
+    pub(super) fn take(&mut self, wants_places: bool) -> Finish {
+        let Self {
+            done,
+            emitted,
+            parked,
+        } = std::mem::take(self);
+        Finish {
+            done,
+            emitted,
+            parked,
+            wants_places,
         }
-        for (place, appends) in self.emitted.drain(..) {
-            let position = place.position;
-            let emits = EntryEmits { position, appends };
-            finishes[place.partition].emitted.push(emits);
-        }
-        for (place, letter) in self.parked.drain(..) {
-            finishes[place.partition].parked.push(letter);
-        }
-        let mut finishes: Vec<_> = finishes.into_iter().enumerate().collect();
-        finishes.retain(|(_, finish)| {
-            !(finish.done.is_empty() && finish.emitted.is_empty() && finish.parked.is_empty())
-        });
-        finishes
     }
 
     /// Takes back what could not be stored, and gives what is refused.
     pub(super) fn take_back(
         &mut self,
-        partition: usize,
         finish: Finish,
         refused: Vec<(usize, AppendError)>,
-    ) -> Vec<(Place, AppendError)> {
-        let place = |position| Place {
-            partition,
-            position,
-        };
+    ) -> Vec<(Position, AppendError)> {
         let mut failures = Vec::new();
         let mut refused = refused.into_iter().peekable();
         for (index, emits) in finish.emitted.into_iter().enumerate() {
             match refused.next_if(|(refused, _)| *refused == index) {
-                Some((_, error)) => failures.push((place(emits.position), error)),
-                None => self.add_emitted(place(emits.position), emits.appends),
+                Some((_, error)) => failures.push((emits.position, error)),
+                None => self.emitted.push(emits),
             }
         }
-        self.done.extend(finish.done.into_iter().map(place));
-        let parked = finish.parked.into_iter();
-        self.parked
-            .extend(parked.map(|letter| (place(letter.position), letter)));
+        self.done.extend(finish.done);
+        self.parked.extend(finish.parked);
         failures
     }
 }

@@ -43,9 +43,11 @@ impl ParallelRunner<'_> {
         match attempt::begin(&mut attempt) {
             Poll::Ready(result) => self.called(place, permit, result),
             Poll::Pending => {
+                let opened = self.parts[place.partition].opened;
                 let call = async move {
                     Unit::Called {
                         place,
+                        opened,
                         permit,
                         result: attempt.await,
                     }
@@ -63,11 +65,13 @@ impl ParallelRunner<'_> {
         let call = attempt::attempt(&self.handler.definition.dispatcher, 0, event, number);
         let shared = Arc::clone(&self.handler.shared);
         let stopping = self.stopping.clone();
+        let opened = self.parts[place.partition].opened;
         let call = async move {
             match attempt::enter_later(&shared, &stopping, delay).await {
                 None => Unit::Stopped,
                 Some(permit) => Unit::Called {
                     place,
+                    opened,
                     permit,
                     result: call.await,
                 },
@@ -82,9 +86,17 @@ impl ParallelRunner<'_> {
             match unit {
                 Ok(Unit::Called {
                     place,
+                    opened,
                     permit,
                     result,
-                }) => self.called(place, permit, result),
+                }) => {
+                    if opened == self.parts[place.partition].opened {
+                        self.called(place, permit, result);
+                    } else {
+                        // It was called for a group that is no more.
+                        self.handler.shared.gate.ended(result.is_ok());
+                    }
+                }
                 Ok(Unit::Stopped) => {}
                 // Handlers' panics are caught where they are called; what is left is a task that was
                 // cancelled with its runtime.
@@ -115,9 +127,9 @@ impl ParallelRunner<'_> {
         }
         let appends = prepared.into_appends();
         if appends.is_empty() {
-            self.gathered.add_done(place);
+            self.gathered(place).add_done(place.position);
         } else {
-            self.gathered.add_emitted(place, appends);
+            self.gathered(place).add_emitted(place.position, appends);
         }
     }
 
@@ -159,10 +171,10 @@ impl ParallelRunner<'_> {
                 work.failure = Some(Arc::clone(&failure));
                 if is_left_out {
                     tracing::error!(%failure, "the event was left out");
-                    self.gathered.add_done(place);
+                    self.gathered(place).add_done(place.position);
                 } else {
                     tracing::error!(%failure, reason = ?letter.reason, "the event is a dead letter now");
-                    self.gathered.add_parked(place, letter);
+                    self.gathered(place).add_parked(letter);
                 }
             }
         }
