@@ -26,6 +26,9 @@ const SHOWN: usize = 20;
 /// Where nothing moves for so long, it is not going to.
 const STUCK: Duration = Duration::from_secs(45);
 
+/// Without a safeguard it may never come to the end, and nobody need wait for it.
+const STUCK_WITHOUT_SAFEGUARD: Duration = Duration::from_secs(5);
+
 /// Does everything, and prints one line of verdict.
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
@@ -66,7 +69,11 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let count = faults::happen(schedule, random, lease, &instances, &proxy, &mut server).await?;
     publishing.await??;
     let mut reader = Reader::connect(&server.url()).await?;
-    wait(&mut reader, &instances).await?;
+    let stuck = match plan.plant {
+        Some(_) => STUCK_WITHOUT_SAFEGUARD,
+        None => STUCK,
+    };
+    wait(&mut reader, &instances, stuck).await?;
     // Whoever is late would do what it must not do now.
     sleep(lease * 2).await;
 
@@ -97,10 +104,14 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits until both groups have handled everything, or nothing moves any more.
-async fn wait(reader: &mut Reader, instances: &[std::sync::Arc<Instance>]) -> anyhow::Result<()> {
+async fn wait(
+    reader: &mut Reader,
+    instances: &[std::sync::Arc<Instance>],
+    stuck: Duration,
+) -> anyhow::Result<()> {
     let mut before: Vec<Progress> = Vec::new();
     let mut moved = Instant::now();
-    while moved.elapsed() < STUCK {
+    while moved.elapsed() < stuck {
         for instance in instances {
             instance.look_after().await?;
         }

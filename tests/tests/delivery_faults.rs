@@ -3,6 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "delivery_faults/steps.rs"]
+mod steps;
+#[path = "delivery_faults/wire.rs"]
+mod wire;
+#[path = "delivery_faults/worker.rs"]
+mod worker;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -168,7 +175,7 @@ async fn a_server_that_restarts_at_a_third_and_at_a_half_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_between_any_two_steps_loses_nothing() {
+async fn a_server_that_is_killed_under_load_loses_nothing() {
     const COUNT: u64 = 4_000;
     run_disturbed(COUNT, server(), async |server, calls| {
         // At moments that have nothing to do with each other.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::testing::TestService;
-use event_core::{Category, Groups, HandlerDefinition, ServiceError, Start};
+use event_core::{
+    Category, DeadLetterReason, DeadLetters, Groups, HandlerDefinition, OnExhausted, Policy, Retry,
+    ServiceError, Start,
+};
 use tokio::sync::{Notify, oneshot};
 
 use crate::events::{GithubPush, Seen, builder, eventually, notes_pushes, push};
@@ -356,4 +359,70 @@ async fn what_a_dropped_run_left_is_handled_by_the_next() {
     running.stop().await.unwrap();
     // What the first run had begun may have come to its end before it was broken off.
     assert!((2..=4).contains(&seen.count()), "{:?}", seen.all());
+}
+
+#[tokio::test]
+async fn a_policy_is_the_builders_for_one_handler_else_the_handlers_else_the_default() {
+    let attempts = |max| Retry {
+        max,
+        base: Duration::from_millis(1),
+        max_delay: Duration::from_millis(1),
+    };
+    let calls = Seen::default();
+    let handler = |name: &'static str, returns: bool| {
+        let calls = calls.clone();
+        HandlerDefinition::function(name, move |_: GithubPush, _: Context| {
+            calls.note(name);
+            async move {
+                if !returns {
+                    std::future::pending::<()>().await;
+                }
+                Err::<(), _>("on purpose")
+            }
+        })
+        .on("github.push")
+    };
+    // Of the default it has what it does not say itself: how long a call may take.
+    let declared = handler("declared", false)
+        .retry(attempts(3))
+        .on_exhausted(OnExhausted::Park);
+    let overridden = handler("overridden", true)
+        .retry(attempts(5))
+        .on_exhausted(OnExhausted::Park);
+    let store = MemoryStore::new();
+    let service = Service::builder("s")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(handler("silent", true))
+        .handler(declared)
+        .handler(overridden)
+        .default_policy(Policy {
+            retry: attempts(2),
+            timeout: Some(Duration::from_millis(5)),
+            on_exhausted: OnExhausted::Skip,
+        })
+        .policy(
+            "overridden",
+            Policy {
+                retry: attempts(1),
+                timeout: None,
+                on_exhausted: OnExhausted::Skip,
+            },
+        )
+        .build()
+        .unwrap();
+    service.publish(push("a", 1)).await.unwrap();
+    while service.run_until_idle().await.is_err() {}
+    let count = |name: &str| calls.all().iter().filter(|call| *call == name).count();
+    assert_eq!(
+        ["silent", "declared", "overridden"].map(count),
+        [2, 3, 1],
+        "{:?}",
+        calls.all()
+    );
+    let github = Category::new("github").unwrap().into();
+    let letters = store.list_dead_letters("s", &github, None, usize::MAX);
+    let letters: Vec<_> = letters.await.unwrap();
+    let found: Vec<_> = letters.iter().map(|l| (&*l.handler, l.reason)).collect();
+    assert_eq!(found, [("declared", DeadLetterReason::TimedOut)]);
 }

@@ -175,12 +175,12 @@ pub async fn a_group_gets_old_then_new<H: StoreHarness>(harness: &H) {
 }
 
 /// Whenever a service starts while others append, it gets every event once and in order: there is
-/// no gap and no repetition where old events meet new ones (1000 timings).
+/// no gap and no repetition where old events meet new ones (1000 random timings, on every store).
 pub async fn there_is_no_gap_and_nothing_twice_at_the_seam<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let at_once = Arc::new(Semaphore::new(8));
     let mut rounds = JoinSet::new();
-    for round in 0..1_000 / H::LOAD_DIVISOR as u64 {
+    for round in 0..1_000 {
         let (store, at_once) = (store.clone(), Arc::clone(&at_once));
         rounds.spawn(async move {
             let _permit = at_once.acquire_owned().await.unwrap();

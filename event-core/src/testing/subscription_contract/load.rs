@@ -15,12 +15,16 @@ use crate::testing::store_contract::StoreHarness;
 use crate::testing::store_contract::bank::{category, event_of};
 use crate::testing::store_contract::steps::{Chance, append_to_feed, fresh};
 
-/// Each of 50 groups gets every one of many messages, once and in order.
+/// Each of 50 groups gets every one of 5,000 messages, once and in order: half of them lie in the feed
+/// before the groups begin, the others arrive meanwhile.
 pub async fn fifty_groups_each_get_every_message<H: StoreHarness>(harness: &H) {
-    let messages = (500 / H::LOAD_DIVISOR) as u64;
+    const MESSAGES: u64 = 5_000;
+    const AT_ONCE: u64 = 25;
     let store = fresh(harness).await;
     let shop = Shop::on(&store);
-    shop.publish(orders("a", 1..=messages / 2)).await;
+    for first in (1..=MESSAGES / 2).step_by(500) {
+        shop.publish(orders("a", first..first + 500)).await;
+    }
     let groups: Vec<_> = (0..50)
         .map(|number| {
             let seen = Seen::new();
@@ -28,13 +32,13 @@ pub async fn fifty_groups_each_get_every_message<H: StoreHarness>(harness: &H) {
             (Running::start(builder.handler(notes("note", &seen))), seen)
         })
         .collect();
-    for number in messages / 2 + 1..=messages {
-        shop.publish(placed("a", number)).await;
+    for first in (MESSAGES / 2 + 1..=MESSAGES).step_by(AT_ONCE as usize) {
+        shop.publish(orders("a", first..first + AT_ONCE)).await;
     }
     for (running, seen) in groups {
-        seen.wait(messages as usize).await;
+        seen.wait(MESSAGES as usize).await;
         running.stop().await;
-        assert!(seen.of("a").into_iter().eq(1..=messages));
+        assert!(seen.of("a").into_iter().eq(1..=MESSAGES));
     }
 }
 
@@ -73,11 +77,11 @@ pub async fn one_group_gets_100_messages_of_20_categories<H: StoreHarness>(harne
     assert!(found.values().all(|calls| calls.len() == 100));
 }
 
-/// The events of each of 16 keys are handled in order and once, though 64 handlers may run at once
+/// The 1,000 events of each of 16 keys are handled in order and once, though 64 handlers may run at once
 /// and take their time.
 pub async fn keys_keep_their_order_under_concurrency<H: StoreHarness>(harness: &H) {
     const KEYS: u64 = 16;
-    let messages = (1_000 / H::LOAD_DIVISOR) as u64;
+    const MESSAGES: u64 = 1_000;
     let store = fresh(harness).await;
     let seen = Seen::new();
     let running_now = Arc::new(AtomicUsize::new(0));
@@ -104,20 +108,20 @@ pub async fn keys_keep_their_order_under_concurrency<H: StoreHarness>(harness: &
     let running = Running::start(service(&store, "g").concurrency(64).handler(handler));
     let shop = Shop::on(&store);
     let mut next = 1;
-    while next <= messages {
-        let numbers = next..=messages.min(next + 24);
+    while next <= MESSAGES {
+        let numbers = next..=MESSAGES.min(next + 24);
         next = numbers.end() + 1;
         let all =
             numbers.flat_map(|number| (0..KEYS).map(move |key| placed(format!("k{key}"), number)));
         shop.publish(all.collect::<Vec<_>>()).await;
     }
-    seen.wait((KEYS * messages) as usize).await;
+    seen.wait((KEYS * MESSAGES) as usize).await;
     running.stop().await;
     let found = seen.by_order();
     assert_eq!(found.len(), KEYS as usize);
     for (key, numbers) in found {
         assert!(
-            numbers.into_iter().eq(1..=messages),
+            numbers.into_iter().eq(1..=MESSAGES),
             "order `{key}` must be handled in order, and each event once"
         );
     }
