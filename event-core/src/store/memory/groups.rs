@@ -438,9 +438,11 @@ impl Groups for MemoryStore {
     async fn group_reader(&self, group: &str) -> Result<Box<dyn GroupReader>, StoreError> {
         let mut content = self.content();
         let changes = content.group(group).changes.subscribe();
+        let told = *changes.borrow();
         Ok(Box::new(MemoryGroupReader {
             store: self.clone(),
             changes,
+            told,
             written: content.written.subscribe(),
         }))
     }
@@ -449,6 +451,8 @@ impl Groups for MemoryStore {
 struct MemoryGroupReader {
     store: MemoryStore,
     changes: watch::Receiver<u64>,
+    /// How many changes the caller knows of.
+    told: u64,
     written: watch::Receiver<u64>,
 }
 
@@ -457,8 +461,9 @@ impl GroupReader for MemoryGroupReader {
     async fn next(&mut self, wanted: &[Wanted]) -> Result<GroupBatch, ReadError> {
         loop {
             // Both senders live in the store, which this reader keeps: they cannot close.
-            let changed = self.changes.has_changed().unwrap_or(false);
-            self.changes.mark_unchanged();
+            // Looked at once: what comes after it is seen the next time.
+            let changes = *self.changes.borrow_and_update();
+            let changed = changes != self.told;
             self.written.mark_unchanged();
             let mut batch = GroupBatch {
                 entries: Vec::new(),
@@ -476,10 +481,11 @@ impl GroupReader for MemoryGroupReader {
                 }
             }
             if batch.changed || !batch.entries.is_empty() {
+                self.told = changes;
                 return Ok(batch);
             }
             tokio::select! {
-                _ = self.changes.changed() => self.changes.mark_changed(),
+                _ = self.changes.changed() => {}
                 _ = self.written.changed() => {}
             }
         }
