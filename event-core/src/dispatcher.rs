@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tracing::{Instrument, info_span};
 
 use crate::cause::Cause;
-use crate::codec::Codec;
+use crate::codec::{Codec, CodecError};
 use crate::emit::Emission;
 use crate::event::Declared;
 use crate::failure::{Classifier, ErrorClass, Policy};
@@ -118,7 +118,12 @@ impl Route {
 /// Why an event is a dead letter, by what went wrong last.
 pub(crate) fn reason_of(error: &HandlerError, class: ErrorClass) -> DeadLetterReason {
     match (error, class) {
-        (HandlerError::Unreadable(_), _) => DeadLetterReason::Unreadable,
+        (HandlerError::Unreadable(error), _) => match error {
+            CodecError::UnknownVersion { .. } | CodecError::MissingUpcast(_) => {
+                DeadLetterReason::UnknownVersion
+            }
+            _ => DeadLetterReason::Unreadable,
+        },
         (HandlerError::Panicked(_), _) => DeadLetterReason::Panicked,
         (HandlerError::TimedOut(_), _) => DeadLetterReason::TimedOut,
         (_, ErrorClass::Reject) => DeadLetterReason::Rejected,

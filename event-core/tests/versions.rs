@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use event_core::prelude::*;
 use event_core::testing::TestService;
 use event_core::{
-    AggregateId, Append, Category, CodecError, Context, EventDefinition, EventStore, Expected,
-    HandlerDefinition, HandlerEvent, Metadata, MissingUpcast, Mistake, NewEvent, Position,
-    RecordedEvent, Repository, RepositoryError, Upcast,
+    AggregateId, Append, Category, CodecError, Context, DeadLetterReason, DeadLetters,
+    EventDefinition, EventStore, Expected, HandlerDefinition, HandlerEvent, Metadata,
+    MissingUpcast, Mistake, NewEvent, Position, RecordedEvent, Repository, RepositoryError, Upcast,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -359,6 +359,17 @@ async fn a_handler_makes_a_dead_letter_of_a_version_of_the_future() {
     let error = test.run_until_idle().await.unwrap_err().to_string();
     assert!(error.contains("knows versions 1 to 3"), "{error}");
     assert_eq!(seen.take(), [r#"everything: Left { city: "A" }"#]);
+    let feed = Category::new("person").unwrap().into();
+    let letters = test
+        .store()
+        .list_dead_letters("people", &feed, None, 10)
+        .await;
+    let reasons: Vec<_> = letters
+        .unwrap()
+        .iter()
+        .map(|letter| letter.reason)
+        .collect();
+    assert_eq!(reasons, [DeadLetterReason::UnknownVersion]);
 }
 
 /// By hand nobody sees the hole but the service that is built.

@@ -143,6 +143,8 @@ pub enum DeadLetterReason {
     TimedOut,
     /// The payload does not fit what the handler takes.
     Unreadable,
+    /// The payload is of a version that this program does not know, or that no upcast leads from.
+    UnknownVersion,
     /// The entry is no event in the stored form.
     Undecodable,
     /// An earlier event of the same key is a dead letter of the same handler.

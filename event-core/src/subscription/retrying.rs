@@ -89,7 +89,11 @@ impl Retrying {
             attempts,
             source: error,
         });
-        let is_rejected = at_least.is_none() || reason == DeadLetterReason::Unreadable;
+        let is_rejected = at_least.is_none()
+            || matches!(
+                reason,
+                DeadLetterReason::Unreadable | DeadLetterReason::UnknownVersion
+            );
         let on_exhausted = route.policy.on_exhausted;
         if class == ErrorClass::Fatal || (!is_rejected && on_exhausted == OnExhausted::Stop) {
             return Verdict::Stop(failure);
