@@ -488,8 +488,8 @@ impl<A: Aggregate> Repository<A> {
             None => self.of_snapshot(aggregate, Version::MAX).await?,
         };
         let mut fold = match fold {
-            Some(fold) => self.caught_up(aggregate, fold).await?,
-            None => self.whole(aggregate).await?,
+            Some(fold) => self.caught_up(aggregate, fold, Version::MAX).await?,
+            None => self.from_the_beginning(aggregate, Version::MAX).await?,
         };
         self.keep(aggregate, &mut fold, begun.elapsed());
         Ok(fold)
@@ -502,14 +502,16 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// Takes in what has come since, if the history is still the same; else reads all of it.
+    /// Takes in what has come since, up to a version, if the history is still the same; else reads it from
+    /// its beginning.
     async fn caught_up(
         &self,
         aggregate: &AggregateId,
         fold: Fold<A>,
+        to: Version,
     ) -> Result<Fold<A>, RepositoryError> {
         let mut fold = fold.again();
-        let versions = Versions::from(fold.first());
+        let versions = Versions::from(fold.first()).to(to);
         let read = self.replay(aggregate, &versions, &mut fold).await;
         if let Err(RepositoryError::NotFound { .. }) = &read {
             self.forget(aggregate);
@@ -523,7 +525,7 @@ impl<A: Aggregate> Repository<A> {
             aggregate,
             "the history has another event at its version, or none",
         );
-        self.whole(aggregate).await
+        self.from_the_beginning(aggregate, to).await
     }
 
     async fn caught_up_or_new(
@@ -534,7 +536,7 @@ impl<A: Aggregate> Repository<A> {
         if fold.version == 0 {
             return self.newest_or_new(aggregate).await;
         }
-        match self.caught_up(aggregate, fold).await {
+        match self.caught_up(aggregate, fold, Version::MAX).await {
             Ok(mut fold) => {
                 self.keep(aggregate, &mut fold, Duration::ZERO);
                 Ok(fold)
@@ -544,10 +546,15 @@ impl<A: Aggregate> Repository<A> {
         }
     }
 
-    /// The state as the whole history makes it.
-    async fn whole(&self, aggregate: &AggregateId) -> Result<Fold<A>, RepositoryError> {
+    /// The state as the history makes it, up to a version.
+    async fn from_the_beginning(
+        &self,
+        aggregate: &AggregateId,
+        to: Version,
+    ) -> Result<Fold<A>, RepositoryError> {
         let mut fold = Fold::new(None);
-        self.replay(aggregate, &Versions::all(), &mut fold).await?;
+        self.replay(aggregate, &Versions::all().to(to), &mut fold)
+            .await?;
         fold.check().map_err(ReadError::from)?;
         Ok(fold)
     }
@@ -557,28 +564,9 @@ impl<A: Aggregate> Repository<A> {
         aggregate: &AggregateId,
         version: Version,
     ) -> Result<Fold<A>, RepositoryError> {
-        let mut read = None;
-        if let Some(mut fold) = self.of_snapshot(aggregate, version).await? {
-            let versions = Versions::from(fold.first()).to(version);
-            self.replay(aggregate, &versions, &mut fold).await?;
-            if fold.check().map_err(ReadError::from)? {
-                read = Some(fold);
-            } else {
-                self.passed_over(
-                    aggregate,
-                    "the history has another event at its version, or none",
-                );
-            }
-        }
-        let fold = match read {
-            Some(fold) => fold,
-            None => {
-                let mut fold = Fold::new(None);
-                let versions = Versions::all().to(version);
-                self.replay(aggregate, &versions, &mut fold).await?;
-                fold.check().map_err(ReadError::from)?;
-                fold
-            }
+        let fold = match self.of_snapshot(aggregate, version).await? {
+            Some(fold) => self.caught_up(aggregate, fold, version).await?,
+            None => self.from_the_beginning(aggregate, version).await?,
         };
         if fold.version < version {
             return Err(RepositoryError::NoSuchVersion {

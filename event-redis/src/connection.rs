@@ -52,9 +52,14 @@ const GATHERED_BYTES: usize = 64 * 1024;
 
 /// Pauses that grow, without end.
 pub(crate) fn pauses() -> ExponentialBackoff {
+    pauses_up_to(PAUSES.1)
+}
+
+/// Pauses that grow up to this one, without end.
+pub(crate) fn pauses_up_to(longest: Duration) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(PAUSES.0)
-        .with_max_delay(PAUSES.1)
+        .with_max_delay(longest)
         .without_max_times()
         .with_jitter()
         .build()

@@ -10,14 +10,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use event_core::{AppendError, Partition, ResetError, StoreError};
 use redis::{Pipeline, Value};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::connection::{AbortOnDrop, Request};
+use crate::connection::{AbortOnDrop, Request, next_pause, pauses_up_to};
 use crate::error::{UnexpectedReply, refused};
 use crate::keys::FeedKeys;
 use crate::outbox::{self, BATCH, Delivered};
@@ -26,8 +25,8 @@ use crate::wire;
 
 const LOOKING: &str = "look_for_outboxes";
 
-/// The pauses after errors grow from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+/// The longest pause after errors.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// For how long is waited for what is recorded when a partition is given back, while it goes on; and when
 /// a group is reset.
@@ -35,15 +34,6 @@ const SETTLING: Duration = Duration::from_secs(5);
 
 /// For how long a target that could not be reached is not asked what it would take.
 const UNREACHABLE: Duration = Duration::from_secs(30);
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(PAUSES.0)
-        .with_max_delay(PAUSES.1)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -220,7 +210,7 @@ impl Courier {
     fn spawn_look(self: &Arc<Self>) -> JoinHandle<()> {
         let courier = Arc::clone(self);
         self.spawn(async move {
-            let mut pauses = pauses();
+            let mut pauses = pauses_up_to(LONGEST_PAUSE);
             loop {
                 let mut task = AbortOnDrop(tokio::spawn(Arc::clone(&courier).look_once()));
                 match (&mut task.0).await {
@@ -230,7 +220,7 @@ impl Courier {
                         tracing::error!(group = %courier.group, feed = courier.keys.feed(), %error, "the task that looks for what is to be delivered has ended by itself; it begins anew");
                     }
                 }
-                sleep(pauses.next().unwrap_or(PAUSES.1)).await;
+                sleep(next_pause(&mut pauses)).await;
             }
         })
     }
@@ -321,7 +311,7 @@ impl Courier {
     }
 
     async fn supervise(self: Arc<Self>, route: Arc<Route>) {
-        let mut pauses = pauses();
+        let mut pauses = pauses_up_to(LONGEST_PAUSE);
         loop {
             let work = Arc::clone(&self).run(Arc::clone(&route));
             let mut task = AbortOnDrop(tokio::spawn(work));
@@ -329,13 +319,13 @@ impl Courier {
                 return;
             };
             tracing::error!(group = %self.group, to = %route.target, %error, "the task of a delivery has ended by itself; it begins anew");
-            sleep(pauses.next().unwrap_or(PAUSES.1)).await;
+            sleep(next_pause(&mut pauses)).await;
         }
     }
 
     /// Delivers until the outbox is empty.
     async fn run(self: Arc<Self>, route: Arc<Route>) {
-        let mut pauses = pauses();
+        let mut pauses = pauses_up_to(LONGEST_PAUSE);
         let mut progress = Progress::default();
         loop {
             let round = route.state.borrow().rounds;
@@ -345,7 +335,7 @@ impl Courier {
                         return;
                     }
                 }
-                Ok(Step::Delivered) => pauses = self::pauses(),
+                Ok(Step::Delivered) => pauses = pauses_up_to(LONGEST_PAUSE),
                 Ok(Step::Again) => {}
                 Err(error) => {
                     let why = chain(&error);
@@ -363,7 +353,7 @@ impl Courier {
                         // What comes is looked at again before it is recorded.
                         state.is_met &= !is_refused;
                     });
-                    sleep(pauses.next().unwrap_or(PAUSES.1)).await;
+                    sleep(next_pause(&mut pauses)).await;
                 }
             }
         }
