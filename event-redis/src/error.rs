@@ -128,8 +128,14 @@ impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
         let mut source = std::error::Error::source(self);
+        let mut said = String::new();
         while let Some(error) = source {
-            write!(f, "\n  because: {error}")?;
+            // The client's errors say what theirs do.
+            let text = error.to_string();
+            if text != said {
+                write!(f, "\n  because: {text}")?;
+            }
+            said = text;
             source = error.source();
         }
         Ok(())
