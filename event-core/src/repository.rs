@@ -489,7 +489,7 @@ impl<A: Aggregate> Repository<A> {
         };
         let mut fold = match fold {
             Some(fold) => self.caught_up(aggregate, fold, Version::MAX).await?,
-            None => self.from_the_beginning(aggregate, Version::MAX).await?,
+            None => self.replayed(aggregate, Version::MAX).await?,
         };
         self.keep(aggregate, &mut fold, begun.elapsed());
         Ok(fold)
@@ -525,7 +525,7 @@ impl<A: Aggregate> Repository<A> {
             aggregate,
             "the history has another event at its version, or none",
         );
-        self.from_the_beginning(aggregate, to).await
+        self.replayed(aggregate, to).await
     }
 
     async fn caught_up_or_new(
@@ -547,7 +547,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// The state as the history makes it, up to a version.
-    async fn from_the_beginning(
+    async fn replayed(
         &self,
         aggregate: &AggregateId,
         to: Version,
@@ -566,7 +566,7 @@ impl<A: Aggregate> Repository<A> {
     ) -> Result<Fold<A>, RepositoryError> {
         let fold = match self.of_snapshot(aggregate, version).await? {
             Some(fold) => self.caught_up(aggregate, fold, version).await?,
-            None => self.from_the_beginning(aggregate, version).await?,
+            None => self.replayed(aggregate, version).await?,
         };
         if fold.version < version {
             return Err(RepositoryError::NoSuchVersion {
