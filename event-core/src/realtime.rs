@@ -211,7 +211,8 @@ impl RealtimeSubscription {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Everything that was sent before this call, without waiting for more.
+    /// Everything that was sent before this call, without waiting for more. In a Redis Cluster, what
+    /// other clients sent by other nodes may not be there yet.
     ///
     /// # Errors
     /// What the connection says.

@@ -25,8 +25,39 @@ impl Cluster {
         let idle = IDLE.lock().unwrap().pop();
         let cluster = idle.unwrap_or_else(|| RedisCluster::start().unwrap());
         cluster.on_primaries(&["FLUSHALL"]).unwrap();
-        Self {
+        let cluster = Self {
             cluster: Some(cluster),
+        };
+        cluster.let_messages_arrive();
+        cluster
+    }
+
+    /// Returns when each node hears what is published by each other one, and everything that was
+    /// published before has been heard: the nodes pass messages on in order, one after the other.
+    fn let_messages_arrive(&self) {
+        const CHANNEL: &str = "arrived";
+        let nodes = self.servers().nodes();
+        let listen = |url: String| {
+            let client = redis::Client::open(url).unwrap();
+            let connection = client.get_connection().unwrap();
+            connection
+                .set_read_timeout(Some(Duration::from_millis(100)))
+                .unwrap();
+            connection
+        };
+        let mut listening: Vec<_> = self.servers().urls().into_iter().map(listen).collect();
+        for connection in &mut listening {
+            let mut listener = connection.as_pubsub();
+            listener.subscribe(CHANNEL).unwrap();
+            for (number, node) in nodes.iter().enumerate() {
+                let mark = number.to_string();
+                let is_heard = (0..100).any(|_| {
+                    node.command(&["PUBLISH", CHANNEL, &mark]).unwrap();
+                    std::iter::from_fn(|| listener.get_message().ok())
+                        .any(|message| message.get_payload_bytes() == mark.as_bytes())
+                });
+                assert!(is_heard, "the nodes do not hear each other");
+            }
         }
     }
 
@@ -49,6 +80,7 @@ impl Cluster {
 
     async fn fresh(&self, builder: RedisStoreBuilder) -> RedisStore {
         self.servers().on_primaries(&["FLUSHALL"]).unwrap();
+        self.let_messages_arrive();
         builder.connect().await.unwrap()
     }
 }

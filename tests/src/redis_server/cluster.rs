@@ -15,8 +15,13 @@ const BUS: u16 = 10_000;
 /// Ports of which the higher ones, too, are given to no outgoing connection.
 const HIGHEST_PORT: u16 = 32_000 - BUS;
 
-/// After so many milliseconds without an answer a node is thought to be gone.
-const NODE_TIMEOUT: &str = "1000";
+/// After so many milliseconds without an answer a node is thought to be gone. After half of that, its
+/// links to the others are replaced, with all messages that wait in them: where nodes are only slow,
+/// because the machine is busy, that must not happen.
+const NODE_TIMEOUT: &str = "5000";
+
+/// The same where replicas are to take over.
+const NODE_TIMEOUT_WITH_REPLICAS: &str = "1000";
 
 /// How many keys are moved at once.
 const KEYS_AT_ONCE: &str = "100";
@@ -24,7 +29,7 @@ const KEYS_AT_ONCE: &str = "100";
 /// A Redis Cluster of three primaries, with a replica for each where that is asked for.
 ///
 /// What is left of it goes on where a node is gone (`cluster-require-full-coverage no`), and a node is
-/// gone after one second.
+/// gone after five seconds, or after one where it has a replica.
 ///
 /// ```
 /// use event_tests::redis_server::{Error, RedisCluster};
@@ -50,7 +55,7 @@ impl RedisCluster {
     /// As [`RedisServerBuilder::start`](super::RedisServerBuilder::start), and [`Error::NoCluster`]
     /// if the nodes do not come to know each other.
     pub fn start() -> Result<Self, Error> {
-        Self::of(PRIMARIES)
+        Self::of(PRIMARIES, NODE_TIMEOUT)
     }
 
     /// Three primaries, numbered from 0, and the replica of each, which have the numbers behind.
@@ -59,7 +64,7 @@ impl RedisCluster {
     ///
     /// As [`start`](Self::start).
     pub fn with_replicas() -> Result<Self, Error> {
-        let cluster = Self::of(2 * PRIMARIES)?;
+        let cluster = Self::of(2 * PRIMARIES, NODE_TIMEOUT_WITH_REPLICAS)?;
         for number in 0..PRIMARIES {
             let id = cluster.nodes[number].command(&["CLUSTER", "MYID"])?;
             let replica = &cluster.nodes[PRIMARIES + number];
@@ -83,17 +88,17 @@ impl RedisCluster {
     ///
     /// As [`start`](Self::start).
     pub fn with_empty_node() -> Result<Self, Error> {
-        Self::of(PRIMARIES + 1)
+        Self::of(PRIMARIES + 1, NODE_TIMEOUT)
     }
 
-    fn of(count: usize) -> Result<Self, Error> {
+    fn of(count: usize, node_timeout: &str) -> Result<Self, Error> {
         let mut nodes = Vec::with_capacity(count);
         for _ in 0..count {
             let builder = RedisServer::builder()
                 .aof(Aof::EverySecond)
                 .config("cluster-enabled", "yes")
                 .config("cluster-config-file", "nodes.conf")
-                .config("cluster-node-timeout", NODE_TIMEOUT)
+                .config("cluster-node-timeout", node_timeout)
                 .config("cluster-require-full-coverage", "no")
                 // A replica stands for election however long it has heard nothing.
                 .config("cluster-replica-validity-factor", "0");
