@@ -1,8 +1,9 @@
 //! Appending: from an [`Append`] to the call of the script, and back.
 
-use event_core::codec::{entry, history};
+use std::sync::Arc;
 use std::time::Duration;
 
+use event_core::codec::{entry, history};
 use event_core::{
     AggregateId, Append, AppendError, Appended, AppendedEvent, CodecError, Done, Expected,
     Partition, StoreError, Target, encode_message_head,
@@ -11,13 +12,14 @@ use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::UnexpectedReply;
+use crate::gathering::{Checked, Way, may_gather};
 use crate::keys::FeedKeys;
 use crate::scripts::{APPEND, append_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 use crate::{lag, partitions};
 
-const OPERATION: &str = "append";
+pub(crate) const OPERATION: &str = "append";
 const FINDING: &str = "find_receipt";
 const COMMAND: &str = "EVALSHA append.lua";
 
@@ -40,12 +42,53 @@ pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, A
             .admit(&partition, append.events().len(), lag)
             .await?;
     }
+    if let Some(keys) = gathers(parts, append)? {
+        let checked = || Checked {
+            append: append.clone(),
+            metadata: metadata.clone(),
+        };
+        match keys.appends().enter(parts.patience, checked).await {
+            Way::Gone(outcome) => return outcome,
+            Way::Lead(lead) => match lead.together(append, &metadata) {
+                Some(all) => {
+                    let outcome = send(parts, &all.append, &all.metadata).await;
+                    if let Some(outcome) = lead.tell(outcome) {
+                        return outcome;
+                    }
+                }
+                None => return send(parts, append, &metadata).await,
+            },
+            Way::Alone => {}
+        }
+    }
+    send(parts, append, &metadata).await
+}
+
+/// The keys of the feed where an append may go together with others: it is recognised where it comes
+/// again, and it is known that all of them lie in one partition.
+fn gathers(parts: &Parts, append: &Append) -> Result<Option<Arc<FeedKeys>>, AppendError> {
+    let may = may_gather(append) && parts.limits.remembered_ids > 0 && parts.replication.is_none();
+    let count = match may {
+        true => parts.keys.settled(append.target().category()),
+        false => None,
+    };
+    let partition = count.map(|count| append.partition(count)).transpose()?;
+    Ok(partition.map(|partition| parts.keys.of(&partition)))
+}
+
+/// Stores all events of an append in one call, or none.
+async fn send(
+    parts: &Parts,
+    append: &Append,
+    metadata: &[String],
+) -> Result<Appended, AppendError> {
+    let category = append.target().category();
     loop {
         let settled = parts.keys.settled(category);
         let partition = append.partition(settled.unwrap_or(1))?;
         let keys = parts.keys.of(&partition);
         let assumed = settled.is_none().then(|| parts.keys.partitions(category));
-        let command = encode(parts, &keys, assumed.as_deref(), append, &metadata)?;
+        let command = encode(parts, &keys, assumed.as_deref(), append, metadata)?;
         let reply = match &parts.replication {
             None => {
                 parts

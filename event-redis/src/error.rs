@@ -347,6 +347,27 @@ pub(crate) fn unavailable(
     }
 }
 
+/// One failure for each of those it befell.
+pub(crate) fn copy(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable {
+            operation,
+            waited,
+            source,
+        } => StoreError::Unavailable {
+            operation,
+            waited: *waited,
+            source: source.to_string().into(),
+        },
+        StoreError::Refused { operation, source } | StoreError::Forgotten { operation, source } => {
+            StoreError::Refused {
+                operation,
+                source: source.to_string().into(),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use event_core::{AggregateId, Category, DeadLetterId, ParallelGroup, Partition};
 use redis::{Cmd, RedisWrite};
 
+use crate::gathering::Gathering;
+
 /// The keys of a store.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -92,6 +94,8 @@ pub(crate) struct FeedKeys {
     delivered: String,
     /// Whether this client has appended to the feed, and so knows that it may.
     opened: AtomicBool,
+    /// What this client appends to the feed alone.
+    appends: Arc<Gathering>,
 }
 
 impl FeedKeys {
@@ -107,7 +111,13 @@ impl FeedKeys {
             feed,
             braced,
             opened: AtomicBool::new(false),
+            appends: Arc::default(),
         }
+    }
+
+    /// What this client appends to the feed alone.
+    pub(crate) fn appends(&self) -> &Arc<Gathering> {
+        &self.appends
     }
 
     /// The stream. It also begins the name of the publisher of what is published on commit.

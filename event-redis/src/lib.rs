@@ -65,6 +65,7 @@ mod durability;
 mod emissions;
 mod error;
 mod feed;
+mod gathering;
 mod groups;
 mod history;
 mod keys;

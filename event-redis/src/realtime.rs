@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{
     Attempts, Connections, Connector, PING_INTERVAL, Request, next_pause, pauses, ping,
 };
-use crate::error::{Remedy, boxed, refused, remedy, unavailable};
+use crate::error::{Remedy, boxed, copy, refused, remedy, unavailable};
 use crate::store::Parts;
 use crate::wire;
 
@@ -146,27 +146,6 @@ async fn send_batches(connections: Arc<Connections>, mut queue: mpsc::Receiver<B
                 for (_, done) in callers {
                     let _ = done.send(Err(copy(&error)));
                 }
-            }
-        }
-    }
-}
-
-/// One failure for each of those it befell.
-fn copy(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable {
-            operation,
-            waited,
-            source,
-        } => StoreError::Unavailable {
-            operation,
-            waited: *waited,
-            source: source.to_string().into(),
-        },
-        StoreError::Refused { operation, source } | StoreError::Forgotten { operation, source } => {
-            StoreError::Refused {
-                operation,
-                source: source.to_string().into(),
             }
         }
     }

@@ -12,6 +12,7 @@ mod connect;
 mod dead_letters;
 mod faults;
 mod feed;
+mod gathering;
 mod groups;
 mod history;
 mod outbox;
