@@ -266,6 +266,11 @@ impl Start {
         let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
         Start::After(Position::new(milliseconds, 0).before())
     }
+
+    /// At this position.
+    pub fn at(position: Position) -> Self {
+        Start::After(position.before())
+    }
 }
 
 impl fmt::Display for Start {

@@ -19,7 +19,8 @@ use crate::metrics::{self, SentMetrics};
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{
-    Append, AppendError, Appended, Done, EventStore, Expected, ReadError, Receipt, Versions,
+    Append, AppendError, Appended, CompactError, Compacted, Done, EventStore, Expected, ReadError,
+    Receipt, Versions,
 };
 
 use cache::StateCache;
@@ -27,6 +28,12 @@ use fold::Fold;
 
 /// How often a command is decided anew because another writer was faster.
 const DEFAULT_CONFLICT_RETRIES: usize = 32;
+
+/// A load begins anew so often at most where the history is compacted while it reads.
+const COMPACTED_MEANWHILE: usize = 3;
+
+/// So many of the newest events stay when a history is compacted.
+const KEPT_EVENTS: u64 = 100;
 
 /// Loads aggregates of one type by replay, and executes commands on them. See [`Aggregate`] for an
 /// example.
@@ -177,6 +184,34 @@ impl<A: Aggregate> Repository<A> {
     pub fn with_snapshots(mut self, policy: SnapshotPolicy<A>) -> Self {
         self.snapshots = policy;
         self
+    }
+
+    /// Drops the beginning of an aggregate's history, behind a snapshot of its newest state, which is
+    /// stored in the same step. Its newest hundred events stay, so that an append that is sent again is
+    /// recognised; its version stays what it is, and so does the feed.
+    ///
+    /// From then on the state can be had by the snapshot alone: a program that cannot read it, since it
+    /// has another [`state_version`](SnapshotPolicy::state_version) or none, gets
+    /// [`ReadError::HistoryTrimmed`], and so does whoever asks for an earlier state or event. Where the
+    /// feed still has all events, [`rebuild_history`](crate::rebuild_history) brings them back.
+    ///
+    /// # Errors
+    /// [`RepositoryError::WithoutSnapshots`] where the repository keeps none; [`RepositoryError::Compact`]
+    /// where nothing was dropped.
+    pub async fn compact(&self, id: &str) -> Result<Compacted, RepositoryError> {
+        let aggregate = AggregateId::of::<A>(id)?;
+        let fold = self.newest(&aggregate).await?;
+        let written = self
+            .snapshots
+            .write(&fold.state, fold.version, fold.event_id);
+        let snapshot = match written {
+            None => return Err(RepositoryError::WithoutSnapshots { aggregate }),
+            Some(Err(source)) => return Err(RepositoryError::State { aggregate, source }),
+            Some(Ok(snapshot)) => snapshot,
+        };
+        let first_kept = (snapshot.version + 1).saturating_sub(KEPT_EVENTS).max(1);
+        let compacted = self.store.compact(&aggregate, &snapshot, first_kept).await;
+        Ok(compacted?)
     }
 
     /// Waits until the snapshots that loads and commands have begun to write are written.
@@ -513,10 +548,20 @@ impl<A: Aggregate> Repository<A> {
         let mut fold = fold.again();
         let versions = Versions::from(fold.first()).to(to);
         let read = self.replay(aggregate, &versions, &mut fold).await;
-        if let Err(RepositoryError::NotFound { .. }) = &read {
-            self.forget(aggregate);
+        match read {
+            // The history was compacted behind a newer state than this.
+            Err(error) if error.is_history_trimmed() => {
+                self.forget(aggregate);
+                return self.behind_snapshot(aggregate, to, error).await;
+            }
+            Err(error) => {
+                if matches!(error, RepositoryError::NotFound { .. }) {
+                    self.forget(aggregate);
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
         }
-        read?;
         if fold.check().map_err(ReadError::from)? {
             return Ok(fold);
         }
@@ -553,10 +598,48 @@ impl<A: Aggregate> Repository<A> {
         to: Version,
     ) -> Result<Fold<A>, RepositoryError> {
         let mut fold = Fold::new(None);
-        self.replay(aggregate, &Versions::all().to(to), &mut fold)
-            .await?;
+        let versions = Versions::all().to(to);
+        match self.replay(aggregate, &versions, &mut fold).await {
+            // It was compacted since the snapshot was looked for.
+            Err(error) if error.is_history_trimmed() => {
+                return self.behind_snapshot(aggregate, to, error).await;
+            }
+            read => read?,
+        }
         fold.check().map_err(ReadError::from)?;
         Ok(fold)
+    }
+
+    /// The state as the snapshot and what has come since make it, where the history before that was
+    /// dropped.
+    ///
+    /// # Errors
+    /// `error`, where there is no such snapshot.
+    async fn behind_snapshot(
+        &self,
+        aggregate: &AggregateId,
+        to: Version,
+        mut error: RepositoryError,
+    ) -> Result<Fold<A>, RepositoryError> {
+        for _ in 0..COMPACTED_MEANWHILE {
+            let Some(mut fold) = self.of_snapshot(aggregate, to).await? else {
+                return Err(error);
+            };
+            let versions = Versions::from(fold.first()).to(to);
+            match self.replay(aggregate, &versions, &mut fold).await {
+                // And once more.
+                Err(again) if again.is_history_trimmed() => {
+                    error = again;
+                    continue;
+                }
+                read => read?,
+            }
+            return match fold.check().map_err(ReadError::from)? {
+                true => Ok(fold),
+                false => Err(error),
+            };
+        }
+        Err(error)
     }
 
     async fn at_version(
@@ -727,6 +810,25 @@ pub enum RepositoryError {
         /// The newest there is.
         highest: Version,
     },
+    /// A history is compacted behind a snapshot, and the repository keeps none.
+    #[error(
+        "`{aggregate}` cannot be compacted, since its repository keeps no snapshots; give the aggregate `SNAPSHOTS`, or the repository `with_snapshots`"
+    )]
+    WithoutSnapshots {
+        /// The aggregate.
+        aggregate: AggregateId,
+    },
+    /// The state cannot be written as JSON.
+    #[error("the state of `{aggregate}` cannot be written as JSON, so that there is no snapshot")]
+    State {
+        /// The aggregate.
+        aggregate: AggregateId,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The history could not be compacted.
+    #[error(transparent)]
+    Compact(CompactError),
     /// A name that no aggregate can have.
     #[error(transparent)]
     InvalidId(#[from] InvalidAggregateId),
@@ -759,6 +861,15 @@ impl fmt::Debug for RepositoryError {
     }
 }
 
+impl From<CompactError> for RepositoryError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::NotFound { aggregate } => Self::NotFound { aggregate },
+            other => Self::Compact(other),
+        }
+    }
+}
+
 impl From<ReadError> for RepositoryError {
     fn from(error: ReadError) -> Self {
         Self::of_read(error)
@@ -771,6 +882,11 @@ impl RepositoryError {
             ReadError::NotFound { aggregate } => Self::NotFound { aggregate },
             other => Self::Read(other),
         }
+    }
+
+    /// Whether what was asked for needs an event that was dropped.
+    fn is_history_trimmed(&self) -> bool {
+        matches!(self, Self::Read(ReadError::HistoryTrimmed { .. }))
     }
 
     /// The aggregate's own error, where it refused the command and `E` is that error's type.

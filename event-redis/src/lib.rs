@@ -74,12 +74,14 @@ mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;
+mod repair;
 mod reset;
 mod scripts;
 mod snapshots;
 mod start;
 mod store;
 mod tap;
+mod trim;
 mod wire;
 
 pub use builder::RedisStoreBuilder;
