@@ -421,6 +421,7 @@ macro_rules! store_contract_tests {
                 a_dead_letter_outlives_its_entry
                 whoever_reads_too_early_is_told
                 a_new_group_is_told
+                a_new_group_is_told_where_nothing_is_left
                 a_repetition_is_recognised_behind_a_trim
                 a_group_loses_nothing_to_a_trim_beside_it
             }
@@ -431,6 +432,7 @@ macro_rules! store_contract_tests {
                 what_is_wrong_is_found
                 foreign_events_are_adopted_once
                 what_was_adopted_stays_adopted
+                an_adoption_that_is_broken_off_goes_on
                 adopting_beside_writers_loses_nothing
                 a_history_is_made_anew_from_the_feed
                 what_is_not_whole_is_left_as_it_is

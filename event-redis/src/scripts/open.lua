@@ -5,7 +5,8 @@
 --
 -- ARGV  the name of the group
 --       where a new group begins: `beginning`, `now` or `after`; after which position; how many entries
---         that passes over, see count.lua
+--         that passes over, see count.lua; and the position as it was asked for, which the feed need not
+--         have come to
 --
 -- Replies with the checkpoint, the id of the event there, up to where everything is finished but for
 -- what is open, and what is open. With nothing where the group is new and what it passes over is to be
@@ -24,6 +25,10 @@ local info = info_of(feed)
 
 -- What was trimmed away, and what a group passes over, counts as finished: so the group's lag is what
 -- it has yet to do.
+if ARGV[2] ~= 'now' then
+    local gone = trimmed_up_to(trimmed, info)
+    if before(ARGV[5], gone) then return {gone} end
+end
 local from = '0-0'
 local added = info['entries-added'] or 0
 local finished = added - (info['length'] or 0)
@@ -34,10 +39,6 @@ elseif ARGV[2] == 'after' then
     if ARGV[4] == '' then return {} end
     from = ARGV[3]
     finished = tonumber(ARGV[4])
-end
-if ARGV[2] ~= 'now' then
-    local gone = trimmed_up_to(trimmed, info)
-    if before(from, gone) then return {gone} end
 end
 redis.call('SADD', groups, ARGV[1])
 redis.call('HSET', progress, 'checkpoint', from, 'event', '', 'reached', from, 'open', '[]',

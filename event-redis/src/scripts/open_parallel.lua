@@ -26,7 +26,7 @@ local memory, feed, dead, order, raw, handlers =
     KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local groups, trimmed = KEYS[7], KEYS[8]
 local group = ARGV[1]
-local of_service = string.sub(group, 1, #group - #ARGV[5] - 1)
+local of_service = string.sub(group, 1, #group - #ARGV[6] - 1)
 
 -- What comes afterwards is looked at now, so that none is broken off in the middle.
 local commands = {
@@ -49,7 +49,7 @@ if info['length'] then
     for _, said_of in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
         for i = 1, #said_of, 2 do
             if said_of[i] == 'name' and said_of[i + 1] == group then
-                redis.call('SADD', handlers, ARGV[5])
+                redis.call('SADD', handlers, ARGV[6])
                 redis.call('SADD', groups, of_service)
                 return {OPEN}
             end
@@ -64,16 +64,16 @@ if from and pending and pending ~= '' then
     local before = redis.call('XREVRANGE', feed, '(' .. pending, '-', 'COUNT', '1')[1]
     from = before and before[1] or '0-0'
 elseif not from then
+    if ARGV[2] == 'beginning' or ARGV[2] == 'after' then
+        local gone = trimmed_up_to(trimmed, info)
+        if before(ARGV[5], gone) then return {TRIMMED, gone} end
+    end
     from = '0-0'
     if ARGV[2] == 'after' then
         if ARGV[4] == '' then return {COUNT} end
         from = ARGV[3]
     elseif ARGV[2] == 'now' then
         from = last
-    end
-    if ARGV[2] == 'beginning' or ARGV[2] == 'after' then
-        local gone = trimmed_up_to(trimmed, info)
-        if before(from, gone) then return {TRIMMED, gone} end
     end
 end
 -- How many entries lie before: without that the server cannot tell the lag.
@@ -84,12 +84,12 @@ elseif from == last then
     read = string.format('%d', added)
 elseif not known[2] then
     read = ARGV[4]
-elseif ARGV[6] == from then
-    read = ARGV[7]
+elseif ARGV[7] == from then
+    read = ARGV[8]
 else
     return {COUNT, from}
 end
-redis.call('SADD', handlers, ARGV[5])
+redis.call('SADD', handlers, ARGV[6])
 redis.call('SADD', groups, of_service)
 -- It must be there before the first entry is, since a group is part of its stream.
 redis.call('XGROUP', 'CREATE', feed, group, from, 'MKSTREAM', 'ENTRIESREAD', read)

@@ -22,7 +22,7 @@
 --   5 trimmed    up to where the feed is trimmed away, where the group would go on before that
 
 local DONE, COUNT, FORBIDDEN, OWNED, HANDLERS, TRIMMED = 0, 1, 2, 3, 4, 5
-local FIRST = 5
+local FIRST = 6
 -- Letters that are removed together.
 local AT_ONCE = 500
 
@@ -47,6 +47,10 @@ for _, name in ipairs(names) do all_known = all_known and is_known[name] end
 if not all_known then return {HANDLERS, unpack(names)} end
 
 local info = info_of(feed)
+if not forget and ARGV[2] ~= 'now' then
+    local gone = trimmed_up_to(trimmed, info)
+    if before(ARGV[5], gone) then return {TRIMMED, gone} end
+end
 local from = '0-0'
 local added = info['entries-added'] or 0
 local finished = added - (info['length'] or 0)
@@ -59,10 +63,6 @@ elseif ARGV[2] == 'after' then
     finished = tonumber(ARGV[4])
 end
 finished = string.format('%d', finished)
-if not forget and ARGV[2] ~= 'now' then
-    local gone = trimmed_up_to(trimmed, info)
-    if before(from, gone) then return {TRIMMED, gone} end
-end
 
 for _, command in ipairs({
     {'HINCRBY', progress, 'epoch', '1'}, {'HDEL', progress, 'owner'}, {'HSET', progress, '', ''},

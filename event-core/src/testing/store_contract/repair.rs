@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StoreHarness;
 use super::bank::{Account, AccountCommand, AccountEvent, account, bank, deposit, deposits};
 use super::steps::{
-    append, append_to_feed, fresh, history, read, recorded_ids, version_of, with_events, within,
+    Chance, append, append_to_feed, fresh, history, read, recorded_ids, version_of, with_events,
+    within,
 };
 use crate::codec::CodecError;
 use crate::partition::Partition;
@@ -256,6 +257,43 @@ pub async fn what_was_adopted_stays_adopted<H: StoreHarness>(harness: &H) {
     assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 0);
     assert_sound(&store).await;
     assert_eq!(accounts.load("a").await.unwrap().state.balance, 600);
+}
+
+/// An adoption that is broken off anywhere, again and again, adopts each entry once.
+pub async fn an_adoption_that_is_broken_off_goes_on<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let mut chance = Chance::new(11);
+    let mut at = Vec::new();
+    for round in 0..600 / H::LOAD_DIVISOR {
+        at.push(foreign(harness, &store, &format!("a{}", round % 3), None).await);
+    }
+    // Each time it may go on for longer.
+    for attempt in 0.. {
+        let bank = bank();
+        let breaking_off = async {
+            for _ in 0..attempt {
+                chance.pause().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            adopted = adopt(&store, &bank) => {
+                adopted.unwrap();
+                break;
+            }
+            () = breaking_off => {}
+        }
+    }
+    let mut found = Vec::new();
+    for n in 0..3 {
+        let events = history(&store, &account(&format!("a{n}"))).await;
+        let positions: Vec<_> = events.iter().map(RecordedEvent::position).collect();
+        assert!(positions.is_sorted(), "in the order of the feed");
+        found.extend(positions);
+    }
+    found.sort_unstable();
+    assert_eq!(found, at);
+    assert_sound(&store).await;
 }
 
 /// While others append to the same aggregates, each entry is adopted once and each append counts.

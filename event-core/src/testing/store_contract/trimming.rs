@@ -437,6 +437,20 @@ pub async fn a_new_group_is_told<H: StoreHarness>(harness: &H) {
     assert_eq!(store.lag("old", &only()).await.unwrap(), 2);
 }
 
+/// Where nothing is left, a new group is told all the same, unless it begins behind all of it.
+pub async fn a_new_group_is_told_where_nothing_is_left<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let at = events(&store, 3).await;
+    assert_eq!(trim(&store, &all()).await.removed, 3);
+    for start in [Start::Beginning, Start::After(at[1]), Start::at(at[2])] {
+        let opened = store.open("new", &only(), start).await;
+        assert_eq!(told(&opened.expect_err("it begins before")), at[2].next());
+    }
+    let progress = open(&store, "new", &only(), Start::After(at[2])).await;
+    assert_eq!(progress.checkpoint, at[2]);
+    assert_eq!(store.lag("new", &only()).await.unwrap(), 0);
+}
+
 /// An append that is sent again is recognised, though its entries are trimmed away.
 pub async fn a_repetition_is_recognised_behind_a_trim<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
