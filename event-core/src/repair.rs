@@ -2,14 +2,17 @@
 //! of it while others write and read.
 
 mod adopt;
+mod checks;
+mod compare;
 mod findings;
 mod rebuild;
 mod verify;
 
 pub use adopt::{Adoption, adopt};
+pub use checks::Checks;
 pub use findings::{Finding, Findings, Found};
 pub use rebuild::{RebuildError, Rebuilt, rebuild_history};
-pub use verify::{Checks, verify, verify_aggregate};
+pub use verify::{verify, verify_aggregate};
 
 use crate::partition::Partition;
 use crate::recorded::Position;

@@ -1,6 +1,7 @@
 //! Repositories: aggregates loaded by replay, and commands executed on them.
 
 mod cache;
+mod compaction;
 mod fold;
 
 use std::fmt;
@@ -19,8 +20,8 @@ use crate::metrics::{self, SentMetrics};
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{
-    Append, AppendError, Appended, CompactError, Compacted, Done, EventStore, Expected, ReadError,
-    Receipt, Versions,
+    Append, AppendError, Appended, CompactError, Done, EventStore, Expected, ReadError, Receipt,
+    Versions,
 };
 
 use cache::StateCache;
@@ -28,12 +29,6 @@ use fold::Fold;
 
 /// How often a command is decided anew because another writer was faster.
 const DEFAULT_CONFLICT_RETRIES: usize = 32;
-
-/// A load begins anew so often at most where the history is compacted while it reads.
-const COMPACTED_MEANWHILE: usize = 3;
-
-/// So many of the newest events stay when a history is compacted.
-const KEPT_EVENTS: u64 = 100;
 
 /// Loads aggregates of one type by replay, and executes commands on them. See [`Aggregate`] for an
 /// example.
@@ -186,34 +181,6 @@ impl<A: Aggregate> Repository<A> {
         self
     }
 
-    /// Drops the beginning of an aggregate's history, behind a snapshot of its newest state, which is
-    /// stored in the same step. Its newest hundred events stay, so that an append that is sent again is
-    /// recognised; its version stays what it is, and so does the feed.
-    ///
-    /// From then on the state can be had by the snapshot alone: a program that cannot read it, since it
-    /// has another [`state_version`](SnapshotPolicy::state_version) or none, gets
-    /// [`ReadError::HistoryTrimmed`], and so does whoever asks for an earlier state or event. Where the
-    /// feed still has all events, [`rebuild_history`](crate::rebuild_history) brings them back.
-    ///
-    /// # Errors
-    /// [`RepositoryError::WithoutSnapshots`] where the repository keeps none; [`RepositoryError::Compact`]
-    /// where nothing was dropped.
-    pub async fn compact(&self, id: &str) -> Result<Compacted, RepositoryError> {
-        let aggregate = AggregateId::of::<A>(id)?;
-        let fold = self.newest(&aggregate).await?;
-        let written = self
-            .snapshots
-            .write(&fold.state, fold.version, fold.event_id);
-        let snapshot = match written {
-            None => return Err(RepositoryError::WithoutSnapshots { aggregate }),
-            Some(Err(source)) => return Err(RepositoryError::State { aggregate, source }),
-            Some(Ok(snapshot)) => snapshot,
-        };
-        let first_kept = (snapshot.version + 1).saturating_sub(KEPT_EVENTS).max(1);
-        let compacted = self.store.compact(&aggregate, &snapshot, first_kept).await;
-        Ok(compacted?)
-    }
-
     /// Waits until the snapshots that loads and commands have begun to write are written.
     pub async fn finish_snapshots(&self) {
         self.snapshot_writer.finish().await;
@@ -223,7 +190,9 @@ impl<A: Aggregate> Repository<A> {
     /// its whole history.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`] where it has no events.
+    /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::Read`] with
+    /// [`ReadError::HistoryTrimmed`] where its history was [compacted](Self::compact), and its snapshot is
+    /// not there or cannot be read.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
         let fold = self.newest(&aggregate).await?;
@@ -237,7 +206,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] where it had no events by then;
-    /// [`RepositoryError::NoSuchVersion`] where it has not got so far.
+    /// [`RepositoryError::NoSuchVersion`] where it has not got so far; [`RepositoryError::Read`] with
+    /// [`ReadError::HistoryTrimmed`] where that needs an event that was [dropped](Self::compact), as at any
+    /// time every one may be.
     pub async fn load_at(&self, id: &str, at: At) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
         let fold = match at {
@@ -281,7 +252,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::Read`] where one cannot
-    /// be read.
+    /// be read, with [`ReadError::HistoryTrimmed`] where it was [dropped](Self::compact).
     pub async fn history(
         &self,
         id: &str,
@@ -610,38 +581,6 @@ impl<A: Aggregate> Repository<A> {
         Ok(fold)
     }
 
-    /// The state as the snapshot and what has come since make it, where the history before that was
-    /// dropped.
-    ///
-    /// # Errors
-    /// `error`, where there is no such snapshot.
-    async fn behind_snapshot(
-        &self,
-        aggregate: &AggregateId,
-        to: Version,
-        mut error: RepositoryError,
-    ) -> Result<Fold<A>, RepositoryError> {
-        for _ in 0..COMPACTED_MEANWHILE {
-            let Some(mut fold) = self.of_snapshot(aggregate, to).await? else {
-                return Err(error);
-            };
-            let versions = Versions::from(fold.first()).to(to);
-            match self.replay(aggregate, &versions, &mut fold).await {
-                // And once more.
-                Err(again) if again.is_history_trimmed() => {
-                    error = again;
-                    continue;
-                }
-                read => read?,
-            }
-            return match fold.check().map_err(ReadError::from)? {
-                true => Ok(fold),
-                false => Err(error),
-            };
-        }
-        Err(error)
-    }
-
     async fn at_version(
         &self,
         aggregate: &AggregateId,
@@ -858,15 +797,6 @@ impl fmt::Debug for RepositoryError {
             source = error.source();
         }
         Ok(())
-    }
-}
-
-impl From<CompactError> for RepositoryError {
-    fn from(error: CompactError) -> Self {
-        match error {
-            CompactError::NotFound { aggregate } => Self::NotFound { aggregate },
-            other => Self::Compact(other),
-        }
     }
 }
 

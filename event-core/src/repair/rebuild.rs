@@ -113,7 +113,7 @@ pub async fn rebuild_history<S: Maintenance + ?Sized>(
 ) -> Result<Rebuilt, RebuildError> {
     let count = store.partitions(aggregate.category()).await?;
     let partition = Partition::of_aggregate(aggregate, count);
-    let mut attempt = 0;
+    let (mut attempt, mut newer) = (0, None);
     loop {
         attempt += 1;
         let staging = Uuid::now_v7().simple().to_string();
@@ -137,11 +137,15 @@ pub async fn rebuild_history<S: Maintenance + ?Sized>(
             tracing::warn!(%aggregate, %error, "what was made of a history is not removed; it goes by itself");
         }
         match outcome {
-            // Something was adopted, or trimmed away, meanwhile.
-            Err(
-                RebuildError::Newer { .. }
-                | RebuildError::Read(ReadError::Store(StoreError::FeedTrimmed { .. })),
-            ) if attempt < ATTEMPTS => {}
+            // Something was adopted meanwhile, unless it is the same as before.
+            Err(RebuildError::Newer { version, found, .. })
+                if attempt < ATTEMPTS && newer != Some((version, found)) =>
+            {
+                newer = Some((version, found));
+            }
+            // Something was trimmed away.
+            Err(RebuildError::Read(ReadError::Store(StoreError::FeedTrimmed { .. })))
+                if attempt < ATTEMPTS => {}
             outcome => return outcome,
         }
     }

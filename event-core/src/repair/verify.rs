@@ -1,80 +1,15 @@
-use std::fmt;
-use std::sync::Arc;
-
 use futures::StreamExt;
 use futures::stream;
 
-use super::{Finding, Findings, Found, PAGE, Pages};
-use crate::codec::CodecError;
-use crate::event::{Category, EventRegistration};
+use super::compare::{Wrong, compare};
+use super::{Checks, Finding, Findings, Found, PAGE, Pages};
+use crate::event::Category;
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent, Version};
-use crate::store::{FeedEntry, Maintenance, ReadError, StoreError, Versions};
+use crate::store::{FeedEntry, Maintenance, ReadError, Versions};
 
 /// Entries of a feed that are asked for at once.
 const AT_ONCE: usize = 64;
-
-/// Reads an event, or says why it cannot be read; `None` where its type is not known.
-type Decoder = dyn Fn(&RecordedEvent) -> Option<Result<(), CodecError>> + Send + Sync;
-
-/// What a [`verify`] looks at, and how much it tells.
-#[derive(Clone)]
-pub struct Checks {
-    examples: usize,
-    decoder: Arc<Decoder>,
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self {
-            examples: 10,
-            decoder: Arc::new(read_as_registered),
-        }
-    }
-}
-
-impl fmt::Debug for Checks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checks")
-            .field("examples", &self.examples)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Checks {
-    /// Every event is to be readable by all types of this program that `#[derive(Event)]` has reported;
-    /// and the first ten findings of each kind are told.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Tells the first `count` findings of each kind.
-    pub fn examples(mut self, count: usize) -> Self {
-        self.examples = count;
-        self
-    }
-
-    /// Has `decoder` read events instead. It says `None` of types that it does not know.
-    pub fn decoder(
-        mut self,
-        decoder: impl Fn(&RecordedEvent) -> Option<Result<(), CodecError>> + Send + Sync + 'static,
-    ) -> Self {
-        self.decoder = Arc::new(decoder);
-        self
-    }
-}
-
-fn read_as_registered(event: &RecordedEvent) -> Option<Result<(), CodecError>> {
-    let mut known = None;
-    for registration in EventRegistration::all() {
-        match registration.try_read(event) {
-            Some(Err(error)) => return Some(Err(error)),
-            Some(Ok(())) => known = Some(Ok(())),
-            None => {}
-        }
-    }
-    known
-}
 
 /// Compares the histories of a category with its feed: whether each event is in both and the same, in
 /// order and without holes, and whether each payload can be read. Others may write meanwhile; what they
@@ -158,14 +93,6 @@ struct Verification<'v, S: ?Sized> {
     findings: Findings,
 }
 
-/// What is wrong with an event of a history.
-enum Wrong {
-    MissingInFeed,
-    Different(String),
-    /// Nothing, but that its entry is trimmed away.
-    Trimmed,
-}
-
 impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
     fn new(store: &'v S, partition: &'v Partition, count: u32, checks: &'v Checks) -> Self {
         Self {
@@ -179,7 +106,7 @@ impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
 
     fn add_to(self, all: &mut Findings) {
         let found = self.findings;
-        let most = self.checks.examples;
+        let most = self.checks.most();
         all.histories += found.histories;
         all.events += found.events;
         all.entries += found.entries;
@@ -208,7 +135,7 @@ impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
         what: impl FnOnce() -> String,
     ) {
         let partition = self.partition;
-        kind(&mut self.findings).add(self.checks.examples, || Finding {
+        kind(&mut self.findings).add(self.checks.most(), || Finding {
             partition: partition.clone(),
             position,
             aggregate: of.map(|(aggregate, _)| aggregate.clone()),
@@ -309,7 +236,7 @@ impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
     /// Looks whether the program's types can read an event.
     fn decode(&mut self, event: &RecordedEvent, of: Option<(&AggregateId, Version)>) {
         let position = Some(event.position());
-        match (self.checks.decoder)(event) {
+        match self.checks.read(event) {
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 self.report(|f| &mut f.unreadable, position, of, || error.to_string());
@@ -450,80 +377,5 @@ impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
             Err(ReadError::Codec(error)) => Ok(Some(Wrong::Different(error.to_string()))),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Compares an event of a history with its entry in the feed.
-async fn compare<S: Maintenance + ?Sized>(
-    store: &S,
-    partition: &Partition,
-    event: &RecordedEvent,
-    is_adopted: bool,
-) -> Result<Option<Wrong>, ReadError> {
-    let position = event.position();
-    let mut read = match store.read_feed(partition, position.before(), 1).await {
-        Ok(read) => read,
-        Err(ReadError::Store(StoreError::FeedTrimmed { .. })) => return Ok(Some(Wrong::Trimmed)),
-        Err(error) => return Err(error),
-    };
-    match read.pop() {
-        Some(FeedEntry::Event(entry)) if entry.position() == position => {
-            Ok(difference(event, &entry, is_adopted).map(Wrong::Different))
-        }
-        Some(FeedEntry::Undecodable {
-            position: at,
-            error,
-        }) if at == position => Ok(Some(Wrong::Different(error.to_string()))),
-        // What others have trimmed away is not told by the read.
-        _ if position < store.first_available(partition).await? => Ok(Some(Wrong::Trimmed)),
-        _ => Ok(Some(Wrong::MissingInFeed)),
-    }
-}
-
-/// In what an event of a history and its entry differ. The version of an entry that was adopted is the
-/// history's alone.
-fn difference(event: &RecordedEvent, entry: &RecordedEvent, is_adopted: bool) -> Option<String> {
-    let (own, other) = (event.metadata(), entry.metadata());
-    let (of, of_entry) = (event.aggregate(), entry.aggregate());
-    let same_aggregate = match (of, of_entry) {
-        (Some(of), Some(of_entry)) => {
-            of.aggregate_type == of_entry.aggregate_type && of.id == of_entry.id
-        }
-        _ => false,
-    };
-    let version = |of: Option<&crate::recorded::AggregateRef>| of.map(|of| of.version);
-    let micros = |event: &RecordedEvent| event.metadata().timestamp.timestamp_micros();
-    let same = [
-        ("the type", event.event_type() == entry.event_type()),
-        ("the payload", event.payload() == entry.payload()),
-        ("the aggregate", same_aggregate),
-        (
-            "the version",
-            is_adopted || version(of) == version(of_entry),
-        ),
-        ("the event id", own.event_id == other.event_id),
-        ("the time", micros(event) == micros(entry)),
-        (
-            "the correlation id",
-            own.correlation_id == other.correlation_id,
-        ),
-        ("the causation id", own.causation_id == other.causation_id),
-        ("the source", own.source == other.source),
-        (
-            "the schema version",
-            own.schema_version == other.schema_version,
-        ),
-        ("the trace context", own.traceparent == other.traceparent),
-        ("the key", own.key == other.key),
-        ("the user's own metadata", own.extra == other.extra),
-    ];
-    let differing: Vec<_> = same
-        .iter()
-        .filter(|(_, is_same)| !is_same)
-        .map(|(what, _)| *what)
-        .collect();
-    match differing.is_empty() {
-        true => None,
-        false => Some(format!("{} differs from the feed", differing.join(", "))),
     }
 }
