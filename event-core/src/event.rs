@@ -549,8 +549,11 @@ pub struct EventRegistration {
     definitions: &'static [EventDefinition],
     past: &'static [PastEvent],
     schemas: Option<fn() -> Option<Vec<Value>>>,
-    read: Option<fn(&RecordedEvent) -> Option<Result<(), CodecError>>>,
+    read: Option<TryRead>,
 }
+
+/// Whether a stored event can be read as some type; `None` where that has no such event.
+type TryRead = fn(&RecordedEvent) -> Option<Result<(), CodecError>>;
 
 /// Whether a stored event can be read as `E`; `None` where `E` has no such type.
 fn try_read<E: Event>(event: &RecordedEvent) -> Option<Result<(), CodecError>> {
