@@ -20,10 +20,6 @@ local history, made, feed = KEYS[1], KEYS[2], KEYS[3]
 local version = tonumber(ARGV[2])
 
 if redis.call('LLEN', made) ~= version then return {LOST} end
-local last = redis.call('LINDEX', history, -1)
-local there = last and tonumber(string.match(last, '^%[1,(%d+),') or nil)
-if there and there > version then return {NEWER, there} end
-
 local behind = redis.call('XRANGE', feed, '(' .. ARGV[1], '+', 'COUNT', MOST)
 if #behind == MOST then return {READ_ON} end
 for _, entry in ipairs(behind) do
@@ -36,6 +32,10 @@ for _, entry in ipairs(behind) do
         end
     end
 end
+-- What was appended since is in the feed, and was found above.
+local last = redis.call('LINDEX', history, -1)
+local there = last and tonumber(string.match(last, '^%[1,(%d+),') or nil)
+if there and there > version then return {NEWER, there} end
 if not redis.acl_check_cmd('RENAME', made, history) then
     return redis.error_reply('NOPERM this user may not use RENAME on ' .. history)
 end

@@ -289,10 +289,6 @@ impl Maintenance for MemoryStore {
         let count = content.partitions(aggregate.category());
         let partition = Partition::of_aggregate(aggregate, count);
         let feed = content.feed(&partition);
-        let current = feed.histories.get(aggregate).map_or(0, History::version);
-        if current > version {
-            return Ok(Swapped::Newer { version: current });
-        }
         let goes_on = feed
             .read(&partition, read_to, usize::MAX)
             .into_iter()
@@ -300,6 +296,10 @@ impl Maintenance for MemoryStore {
             .any(|other| other == *aggregate);
         if goes_on {
             return Ok(Swapped::ReadOn);
+        }
+        let current = feed.histories.get(aggregate).map_or(0, History::version);
+        if current > version {
+            return Ok(Swapped::Newer { version: current });
         }
         let elements = feed.staged.remove(staging).unwrap_or_default();
         let history = History {
