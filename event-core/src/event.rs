@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::codec::{self, CodecError};
 use crate::pattern;
+use crate::recorded::RecordedEvent;
 
 /// A typed fact that is recorded once and never changed.
 ///
@@ -547,6 +549,16 @@ pub struct EventRegistration {
     definitions: &'static [EventDefinition],
     past: &'static [PastEvent],
     schemas: Option<fn() -> Option<Vec<Value>>>,
+    read: Option<TryRead>,
+}
+
+/// Whether a stored event can be read as some type; `None` where that has no such event.
+type TryRead = fn(&RecordedEvent) -> Option<Result<(), CodecError>>;
+
+/// Whether a stored event can be read as `E`; `None` where `E` has no such type.
+fn try_read<E: Event>(event: &RecordedEvent) -> Option<Result<(), CodecError>> {
+    codec::find::<E>(event.event_type()).ok()?;
+    Some(event.decode_all::<E>().map(drop))
 }
 
 impl EventRegistration {
@@ -557,7 +569,19 @@ impl EventRegistration {
             definitions,
             past: &[],
             schemas: None,
+            read: None,
         }
+    }
+
+    /// Has stored events read as the Rust type, where somebody verifies that they can be.
+    pub const fn read_as<E: Event>(mut self) -> Self {
+        self.read = Some(try_read::<E>);
+        self
+    }
+
+    /// Whether a stored event can be read as the Rust type; `None` where that has no such type.
+    pub(crate) fn try_read(&self, event: &RecordedEvent) -> Option<Result<(), CodecError>> {
+        self.read.and_then(|read| read(event))
     }
 
     /// Names what the Rust type has no more.

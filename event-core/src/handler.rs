@@ -249,13 +249,15 @@ pub enum HandlerError {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// At the first event of the feed.
+    /// At the first event of the feed. Where that was trimmed away, the group does not begin, and its
+    /// service says from where on the feed is whole.
     #[default]
     Beginning,
     /// At the events that come after it was first run.
     Now,
     /// At the first event that lies after this position, in every partition of the feed. A partition
-    /// that has not come so far yet begins as with [`Now`](Start::Now).
+    /// that has not come so far yet begins as with [`Now`](Start::Now). What was trimmed away must not lie
+    /// behind it.
     After(Position),
 }
 
@@ -265,6 +267,11 @@ impl Start {
     pub fn since(time: DateTime<Utc>) -> Self {
         let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
         Start::After(Position::new(milliseconds, 0).before())
+    }
+
+    /// At this position.
+    pub fn at(position: Position) -> Self {
+        Start::After(position.before())
     }
 }
 

@@ -34,6 +34,7 @@ mod trace;
 pub mod store;
 
 mod aggregate;
+mod repair;
 mod repository;
 mod snapshot;
 
@@ -87,6 +88,10 @@ pub use recorded::{
     AggregateId, AggregateRef, InvalidAggregateId, InvalidPosition, MAX_AGGREGATE_ID_BYTES,
     Position, RecordedEvent, Version,
 };
+pub use repair::{
+    Adoption, Checks, Finding, Findings, Found, RebuildError, Rebuilt, adopt, rebuild_history,
+    verify, verify_aggregate,
+};
 pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};
 pub use service::{
     BuildError, Dispatched, Handled, Health, Mistake, Service, ServiceBuilder, ServiceError,
@@ -95,12 +100,13 @@ pub use service::{
 pub use snapshot::{Snapshot, SnapshotPolicy};
 pub use store::{
     Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
-    Chosen, Commit, CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId,
-    DeadLetterReason, DeadLetters, Direction, Done, EntryEmits, EventStore, Expected, FeedEntry,
-    FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
-    InspectedDeadLetter, Lease, Limits, MAX_COMMAND_ID_BYTES, Member, MemoryStore, Open,
-    ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Progress, ReadError, Receipt,
-    Reset, ResetError, StoreError, Taken, Target, Versions, Wanted, WhenBacklogged, reset_group,
+    Chosen, Commit, CommitError, Committed, CompactError, Compacted, Consumer, DeadLetter,
+    DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction, Done, EntryEmits,
+    EventStore, Expected, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupBatch,
+    GroupReader, Groups, HeldBack, HistoryPage, InspectedDeadLetter, Lease, Limits,
+    MAX_COMMAND_ID_BYTES, Maintenance, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
+    ParallelLag, ParallelReader, Progress, ReadError, Receipt, Reset, ResetError, StoreError,
+    Swapped, Taken, Target, TrimPolicy, Trimmed, Versions, Wanted, WhenBacklogged, reset_group,
 };
 pub use subscription::{
     CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,

@@ -60,13 +60,24 @@ impl Position {
         self.sequence
     }
 
-    /// The position right before this one.
-    pub(crate) const fn before(self) -> Self {
+    /// The position right before this one: what lies after that begins here.
+    pub const fn before(self) -> Self {
         match self.sequence.checked_sub(1) {
             Some(sequence) => Self::new(self.milliseconds, sequence),
             None => match self.milliseconds.checked_sub(1) {
                 Some(milliseconds) => Self::new(milliseconds, u64::MAX),
                 None => Self::START,
+            },
+        }
+    }
+
+    /// The position right after this one.
+    pub const fn next(self) -> Self {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => Self::new(self.milliseconds, sequence),
+            None => match self.milliseconds.checked_add(1) {
+                Some(milliseconds) => Self::new(milliseconds, 0),
+                None => Self::END,
             },
         }
     }
@@ -274,6 +285,21 @@ impl RecordedEvent {
     /// The aggregate it belongs to, if any.
     pub fn aggregate(&self) -> Option<&AggregateRef> {
         self.parts.aggregate.as_ref()
+    }
+
+    /// The whole name of its aggregate, if it has one.
+    ///
+    /// # Errors
+    /// [`InvalidAggregateId`] where another program has written what no aggregate can be called.
+    pub fn aggregate_id(&self) -> Result<Option<AggregateId>, InvalidAggregateId> {
+        match self.aggregate() {
+            None => Ok(None),
+            Some(named) => {
+                let category = Category::of(self.event_type())?;
+                let (aggregate_type, id) = (named.aggregate_type.clone(), named.id.clone());
+                AggregateId::new(category, aggregate_type, id).map(Some)
+            }
+        }
     }
 
     /// What is known of it beside its payload.

@@ -1,6 +1,7 @@
 //! Repositories: aggregates loaded by replay, and commands executed on them.
 
 mod cache;
+mod compaction;
 mod fold;
 
 use std::fmt;
@@ -19,7 +20,8 @@ use crate::metrics::{self, SentMetrics};
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{
-    Append, AppendError, Appended, Done, EventStore, Expected, ReadError, Receipt, Versions,
+    Append, AppendError, Appended, CompactError, Done, EventStore, Expected, ReadError, Receipt,
+    Versions,
 };
 
 use cache::StateCache;
@@ -188,7 +190,9 @@ impl<A: Aggregate> Repository<A> {
     /// its whole history.
     ///
     /// # Errors
-    /// [`RepositoryError::NotFound`] where it has no events.
+    /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::Read`] with
+    /// [`ReadError::HistoryTrimmed`] where its history was [compacted](Self::compact), and its snapshot is
+    /// not there or cannot be read.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
         let fold = self.newest(&aggregate).await?;
@@ -202,7 +206,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] where it had no events by then;
-    /// [`RepositoryError::NoSuchVersion`] where it has not got so far.
+    /// [`RepositoryError::NoSuchVersion`] where it has not got so far; [`RepositoryError::Read`] with
+    /// [`ReadError::HistoryTrimmed`] where that needs an event that was [dropped](Self::compact), as at any
+    /// time every one may be.
     pub async fn load_at(&self, id: &str, at: At) -> Result<Loaded<A>, RepositoryError> {
         let aggregate = AggregateId::of::<A>(id)?;
         let fold = match at {
@@ -246,7 +252,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`RepositoryError::NotFound`] where it has no events; [`RepositoryError::Read`] where one cannot
-    /// be read.
+    /// be read, with [`ReadError::HistoryTrimmed`] where it was [dropped](Self::compact).
     pub async fn history(
         &self,
         id: &str,
@@ -513,10 +519,20 @@ impl<A: Aggregate> Repository<A> {
         let mut fold = fold.again();
         let versions = Versions::from(fold.first()).to(to);
         let read = self.replay(aggregate, &versions, &mut fold).await;
-        if let Err(RepositoryError::NotFound { .. }) = &read {
-            self.forget(aggregate);
+        match read {
+            // The history was compacted behind a newer state than this.
+            Err(error) if error.is_history_trimmed() => {
+                self.forget(aggregate);
+                return self.behind_snapshot(aggregate, to, error).await;
+            }
+            Err(error) => {
+                if matches!(error, RepositoryError::NotFound { .. }) {
+                    self.forget(aggregate);
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
         }
-        read?;
         if fold.check().map_err(ReadError::from)? {
             return Ok(fold);
         }
@@ -553,8 +569,14 @@ impl<A: Aggregate> Repository<A> {
         to: Version,
     ) -> Result<Fold<A>, RepositoryError> {
         let mut fold = Fold::new(None);
-        self.replay(aggregate, &Versions::all().to(to), &mut fold)
-            .await?;
+        let versions = Versions::all().to(to);
+        match self.replay(aggregate, &versions, &mut fold).await {
+            // It was compacted since the snapshot was looked for.
+            Err(error) if error.is_history_trimmed() => {
+                return self.behind_snapshot(aggregate, to, error).await;
+            }
+            read => read?,
+        }
         fold.check().map_err(ReadError::from)?;
         Ok(fold)
     }
@@ -727,6 +749,25 @@ pub enum RepositoryError {
         /// The newest there is.
         highest: Version,
     },
+    /// A history is compacted behind a snapshot, and the repository keeps none.
+    #[error(
+        "`{aggregate}` cannot be compacted, since its repository keeps no snapshots; give the aggregate `SNAPSHOTS`, or the repository `with_snapshots`"
+    )]
+    WithoutSnapshots {
+        /// The aggregate.
+        aggregate: AggregateId,
+    },
+    /// The state cannot be written as JSON.
+    #[error("the state of `{aggregate}` cannot be written as JSON, so that there is no snapshot")]
+    State {
+        /// The aggregate.
+        aggregate: AggregateId,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The history could not be compacted.
+    #[error(transparent)]
+    Compact(CompactError),
     /// A name that no aggregate can have.
     #[error(transparent)]
     InvalidId(#[from] InvalidAggregateId),
@@ -771,6 +812,11 @@ impl RepositoryError {
             ReadError::NotFound { aggregate } => Self::NotFound { aggregate },
             other => Self::Read(other),
         }
+    }
+
+    /// Whether what was asked for needs an event that was dropped.
+    fn is_history_trimmed(&self) -> bool {
+        matches!(self, Self::Read(ReadError::HistoryTrimmed { .. }))
     }
 
     /// The aggregate's own error, where it refused the command and `E` is that error's type.

@@ -5,6 +5,7 @@ mod graph;
 mod health;
 mod observer;
 mod realtime_runner;
+mod trimmer;
 
 use std::fmt;
 use std::future::Future;
@@ -29,10 +30,11 @@ use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
 use crate::store::{Backend, EventStore, ReadError, Reset, ResetError, StoreError};
-use crate::subscription::{Expected, IdleError, Subscription};
+use crate::subscription::{Expected, IdleError, Stopped, Subscription};
 use health::StateCell;
 use observer::Observer;
 use realtime_runner::RealtimeRunner;
+use trimmer::Trimmer;
 
 /// How long a handler that is broken off may take to notice.
 const BREAK_OFF: Duration = Duration::from_secs(1);
@@ -90,6 +92,7 @@ struct Inner {
     aggregates: AggregateEvents,
     subscription: Arc<Subscription>,
     realtime: Option<Arc<RealtimeRunner>>,
+    trimmer: Option<Arc<Trimmer>>,
     shutdown_deadline: Duration,
     state: StateCell,
     observer: Arc<Observer>,
@@ -283,7 +286,8 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Stopped`] where a handler's policy or error stops the group;
-    /// [`ServiceError::TaskEnded`] where a part of the service ended by itself (nothing is lost);
+    /// [`ServiceError::Read`] where the group is new, and would begin in a part of a feed that was
+    /// trimmed away; [`ServiceError::TaskEnded`] where a part of the service ended by itself (nothing is lost);
     /// [`ServiceError::ShutdownDeadline`] where a handler did not finish in time.
     pub async fn run_until(
         &self,
@@ -311,6 +315,16 @@ impl Service {
             tasks.spawn(
                 async move {
                     realtime.run(stopping).await;
+                    Ok(())
+                }
+                .in_current_span(),
+            );
+        }
+        if let Some(trimmer) = &self.inner.trimmer {
+            let (trimmer, stopping) = (Arc::clone(trimmer), stopping.clone());
+            tasks.spawn(
+                async move {
+                    trimmer.run(stopping).await;
                     Ok(())
                 }
                 .in_current_span(),
@@ -389,12 +403,11 @@ impl fmt::Debug for Service {
 }
 
 /// Why a part of a service has ended, where that is an error.
-fn end_of(
-    ended: Result<Result<(), Arc<HandlerFailure>>, tokio::task::JoinError>,
-) -> Option<ServiceError> {
+fn end_of(ended: Result<Result<(), Stopped>, tokio::task::JoinError>) -> Option<ServiceError> {
     match ended {
         Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(ServiceError::Stopped(failure)),
+        Ok(Err(Stopped::Failed(failure))) => Some(ServiceError::Stopped(failure)),
+        Ok(Err(Stopped::Trimmed(error))) => Some(ServiceError::Read(error)),
         Err(error) => Some(ServiceError::TaskEnded {
             reason: Some(error.to_string()),
         }),

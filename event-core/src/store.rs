@@ -2,14 +2,17 @@
 
 mod append;
 mod backpressure;
+mod compact;
 mod dead_letters;
 mod error;
 mod groups;
 mod limits;
+mod maintenance;
 mod memory;
 mod parallel_groups;
 mod receipt;
 mod reset;
+mod trim;
 mod versions;
 
 use std::ops::ControlFlow;
@@ -19,6 +22,7 @@ use async_trait::async_trait;
 
 pub use append::{Append, Appended, AppendedEvent, Expected, Target};
 pub use backpressure::{Backlogs, Backpressure, WhenBacklogged};
+pub use compact::{CompactError, Compacted};
 pub use dead_letters::{
     Chosen, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters,
     InspectedDeadLetter,
@@ -29,6 +33,7 @@ pub use groups::{
     Progress, Wanted,
 };
 pub use limits::Limits;
+pub use maintenance::{HistoryPage, Maintenance, Swapped};
 pub use memory::MemoryStore;
 pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
@@ -36,6 +41,7 @@ pub use parallel_groups::{
 };
 pub use receipt::{Done, MAX_COMMAND_ID_BYTES, Receipt};
 pub use reset::{Reset, ResetError, reset_group};
+pub use trim::{HeldBack, TrimPolicy, Trimmed};
 pub use versions::{Direction, Versions};
 
 use crate::codec::CodecError;
@@ -43,7 +49,7 @@ use crate::codec::history::HistoryEntry;
 use crate::event::Category;
 use crate::partition::Partition;
 use crate::realtime::Realtime;
-use crate::recorded::{AggregateId, Position, RecordedEvent};
+use crate::recorded::{AggregateId, Position, RecordedEvent, Version};
 use crate::snapshot::Snapshot;
 
 /// Appends events and reads them: by aggregate, or by category in the order of their feed.
@@ -88,7 +94,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// This is what loads use: an entry is decoded straight from what the store holds.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] where the aggregate has no events at all.
+    /// [`ReadError::NotFound`] where the aggregate has no events at all;
+    /// [`ReadError::HistoryTrimmed`] where one is asked for that was [dropped](EventStore::compact).
+    /// Backwards, those that are there are handed out first.
     async fn replay(
         &self,
         aggregate: &AggregateId,
@@ -162,6 +170,26 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Keeps a state of an aggregate, unless one of the same shape and a later version is kept, and drops
+    /// the events of its history before `first_kept` and before the state's own, in one step. Versions are
+    /// counted on.
+    ///
+    /// # Errors
+    /// [`CompactError`]; nothing is changed then, but for [`CompactError::Store`], after which it is not
+    /// known.
+    async fn compact(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+        first_kept: Version,
+    ) -> Result<Compacted, CompactError> {
+        let _ = (aggregate, snapshot, first_kept);
+        Err(CompactError::Store(StoreError::Refused {
+            operation: "compact",
+            source: "this store compacts no histories; leave them whole".into(),
+        }))
+    }
+
     /// The versions of the events that a command has led to, where its [`Receipt`] is kept still.
     ///
     /// # Errors
@@ -187,7 +215,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Reads at most `limit` entries of a partition that lie after `after`; none where there are none.
     ///
     /// # Errors
-    /// [`ReadError::Store`] where the store does not answer.
+    /// [`ReadError::Store`] where the store does not answer; with [`StoreError::FeedTrimmed`] where
+    /// some of what lies after `after` was trimmed away.
     async fn read_feed(
         &self,
         partition: &Partition,
@@ -198,7 +227,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// Reads a partition from after `after` on, and then follows it.
     ///
     /// # Errors
-    /// [`ReadError::Store`] where the store does not answer.
+    /// [`ReadError::Store`] where the store does not answer; with [`StoreError::FeedTrimmed`] where
+    /// some of what lies after `after` was trimmed away.
     async fn follow(
         &self,
         partition: &Partition,
@@ -244,7 +274,8 @@ pub trait FeedReader: Send {
     /// It may be dropped while it waits: nothing is lost, the next call begins where this one did.
     ///
     /// # Errors
-    /// [`ReadError::Store`] where the store has not answered for longer than it may.
+    /// [`ReadError::Store`] where the store has not answered for longer than it may; with
+    /// [`StoreError::FeedTrimmed`] where what comes next was trimmed away before it was handed out.
     async fn next_batch(&mut self, limit: usize) -> Result<Vec<FeedEntry>, ReadError>;
 }
 
@@ -292,7 +323,7 @@ impl FeedEntry {
 }
 
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
-/// the five traits has this one.
+/// the six traits has this one.
 ///
 /// ```
 /// use event_core::prelude::*;
@@ -305,9 +336,12 @@ impl FeedEntry {
 ///
 /// assert!(service(MemoryStore::new()).is_ok());
 /// ```
-pub trait Backend: EventStore + Groups + ParallelGroups + DeadLetters + Realtime {}
+pub trait Backend:
+    EventStore + Groups + ParallelGroups + DeadLetters + Realtime + Maintenance
+{
+}
 
-impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Realtime> Backend for T {}
+impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Realtime + Maintenance> Backend for T {}
 
 #[async_trait]
 impl<T: EventStore + ?Sized> EventStore for Arc<T> {
@@ -346,6 +380,15 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
 
     async fn delete_snapshot(&self, aggregate: &AggregateId) -> Result<bool, StoreError> {
         (**self).delete_snapshot(aggregate).await
+    }
+
+    async fn compact(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+        first_kept: Version,
+    ) -> Result<Compacted, CompactError> {
+        (**self).compact(aggregate, snapshot, first_kept).await
     }
 
     async fn find_receipt(

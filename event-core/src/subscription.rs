@@ -228,12 +228,12 @@ impl Subscription {
     /// Reconnects without end.
     ///
     /// # Errors
-    /// The failure that stops the group.
+    /// What stops the group.
     pub(crate) async fn run(
         &self,
         stopping: CancellationToken,
         breaking: CancellationToken,
-    ) -> Result<(), Arc<HandlerFailure>> {
+    ) -> Result<(), Stopped> {
         if self.categories.is_empty() {
             stopping.cancelled().await;
             return Ok(());
@@ -403,6 +403,26 @@ impl Subscription {
             .open(&self.shared.group, partition, start)
             .await
     }
+}
+
+/// Why a group does not go on.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// A failure that stops it.
+    Failed(Arc<HandlerFailure>),
+    /// It is new, and would begin where the feed was trimmed away.
+    Trimmed(ReadError),
+}
+
+impl From<Arc<HandlerFailure>> for Stopped {
+    fn from(failure: Arc<HandlerFailure>) -> Self {
+        Stopped::Failed(failure)
+    }
+}
+
+/// Whether asking again would not help, since what is asked for is gone.
+fn is_trimmed(error: &ReadError) -> bool {
+    matches!(error, ReadError::Store(StoreError::FeedTrimmed { .. }))
 }
 
 /// What a `dispatch` waits for: the outcomes of all that handle an event.

@@ -14,3 +14,5 @@ mod events;
 mod flow;
 #[path = "service/realtime.rs"]
 mod realtime;
+#[path = "service/trimming.rs"]
+mod trimming;

@@ -216,6 +216,12 @@ pub(crate) fn not_done(
             }
         }
         StoreError::Unavailable { source, .. } => ConnectError::Unreachable { address, source },
+        // Nothing is read of a feed while connecting.
+        error @ StoreError::FeedTrimmed { .. } => ConnectError::Refused {
+            address,
+            command,
+            source: error.into(),
+        },
     }
 }
 

@@ -359,6 +359,13 @@ pub(crate) fn copy(error: &StoreError) -> StoreError {
             waited: *waited,
             source: source.to_string().into(),
         },
+        StoreError::FeedTrimmed {
+            partition,
+            first_available,
+        } => StoreError::FeedTrimmed {
+            partition: partition.clone(),
+            first_available: *first_available,
+        },
         StoreError::Refused { operation, source } | StoreError::Forgotten { operation, source } => {
             StoreError::Refused {
                 operation,

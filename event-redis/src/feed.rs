@@ -7,10 +7,11 @@ use event_core::{FeedEntry, FeedReader, Partition, Position, ReadError, StoreErr
 use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
-use crate::error::UnexpectedReply;
+use crate::error::{UnexpectedReply, refused};
+use crate::groups::two;
 use crate::reader::{CHUNK, Reader};
 use crate::store::Parts;
-use crate::wire;
+use crate::{trim, wire};
 
 const READ: &str = "read_feed";
 const HEAD: &str = "head";
@@ -35,8 +36,12 @@ pub(crate) async fn read(
         command.write_arg(b"+");
         command.write_arg(b"COUNT");
         command.write_arg_fmt(count);
-        let request = Request::Command(&command);
-        let reply = parts.connections.ask(READ, request, None).await?;
+        // Looked at afterwards, so that nothing can be trimmed away in between.
+        let [reply, trimmed] = two(parts, READ, &trim::with_trimmed(&keys, command)).await?;
+        if let Value::ServerError(error) = reply {
+            return Err(refused(READ, error.into()));
+        }
+        trim::expect_available(parts, READ, partition, after, trimmed).await?;
         let read = wire::feed_entries(partition, reply)
             .map_err(|what| UnexpectedReply::form("XRANGE", what).refused(READ))?;
         let is_full = read.len() == count;
@@ -103,15 +108,23 @@ pub(crate) struct RedisFeedReader {
     partition: Partition,
     /// Everything up to here has been handed out.
     after: Position,
+    parts: Arc<Parts>,
 }
 
 impl RedisFeedReader {
-    pub(crate) fn new(parts: &Arc<Parts>, partition: &Partition, after: Position) -> Self {
-        Self {
+    /// Begins to read, unless that is trimmed away already.
+    pub(crate) async fn new(
+        parts: &Arc<Parts>,
+        partition: &Partition,
+        after: Position,
+    ) -> Result<Self, StoreError> {
+        trim::look(parts, FOLLOW, partition, after).await?;
+        Ok(Self {
             reader: Reader::new(parts, FOLLOW, None),
             partition: partition.clone(),
             after,
-        }
+            parts: Arc::clone(parts),
+        })
     }
 }
 
@@ -127,6 +140,8 @@ impl FeedReader for RedisFeedReader {
             let batch = self.reader.next(&wanted).await?;
             for (_, entries) in batch.entries {
                 if let Some(last) = entries.last() {
+                    // What lies before these entries may have been trimmed away before they were read.
+                    trim::look(&self.parts, FOLLOW, &self.partition, self.after).await?;
                     self.after = last.position();
                     return Ok(entries);
                 }

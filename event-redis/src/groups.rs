@@ -18,6 +18,7 @@ use crate::reader::{Changes, Reader};
 use crate::scripts::{ACQUIRE, JOIN, OPEN, RELEASE, RENEW, Script, acquire_status};
 use crate::start::StartFrom;
 use crate::store::Parts;
+use crate::trim;
 use crate::wire::{self, Unreadable};
 
 const JOINING: &str = "join";
@@ -156,18 +157,20 @@ pub(crate) async fn open(
     let progress_key = keys.group(group).progress;
     let mut from = StartFrom::new(start);
     loop {
-        let mut command = OPEN.call(2, 1 + StartFrom::ARGUMENTS, 256);
-        command.write_arg(progress_key.as_bytes());
-        command.write_arg(keys.feed().as_bytes());
+        let mut command = OPEN.call(4, 1 + StartFrom::ARGUMENTS, 256);
+        for key in [&progress_key, keys.feed(), keys.groups(), keys.trimmed()] {
+            command.write_arg(key.as_bytes());
+        }
         command.write_arg(group.as_bytes());
         from.write(&mut command);
         let reply = call(parts, OPENING, &command, &OPEN).await?;
         let unreadable = |what| UnexpectedReply::form("EVALSHA open.lua", what).refused(OPENING);
         let values = wire::array(reply).map_err(unreadable)?;
-        if !values.is_empty() {
-            return progress(&values).map_err(unreadable);
+        match values.as_slice() {
+            [] => from = from.counted(parts, OPENING, partition).await?,
+            [up_to] => return Err(trim::gone(partition, up_to).map_err(unreadable)?),
+            _ => return progress(&values).map_err(unreadable),
         }
-        from = from.counted(parts, OPENING, partition).await?;
     }
 }
 

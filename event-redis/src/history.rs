@@ -34,10 +34,11 @@ pub(crate) async fn replay(
     visit: &mut Visit<'_>,
 ) -> Result<(), ReadError> {
     let count = partitions::count(parts, aggregate.category()).await?;
-    let history = History {
+    let mut history = History {
         parts,
         aggregate,
         keys: parts.keys.of(&Partition::of_aggregate(aggregate, count)),
+        dropped: 0,
     };
     let Some((low, high)) = versions.within(Version::MAX) else {
         return history.must_exist().await;
@@ -79,12 +80,14 @@ struct History<'h> {
     aggregate: &'h AggregateId,
     /// Those of the partition that it lies in.
     keys: Arc<FeedKeys>,
+    /// How many of its events were dropped behind a snapshot, as far as is known.
+    dropped: Version,
 }
 
 impl History<'_> {
     /// From `low` up to `high`, or to where the history ends.
     async fn forwards(
-        &self,
+        &mut self,
         low: Version,
         high: Version,
         visit: &mut Visit<'_>,
@@ -92,15 +95,7 @@ impl History<'_> {
         let end_of = |start: Version| start.saturating_add(CHUNK - 1).min(high);
         let mut start = low;
         let mut elements = self.versions(start, end_of(start)).await?;
-        if elements.is_empty() {
-            return if low == 1 {
-                Err(self.not_found())
-            } else {
-                self.must_exist().await
-            };
-        }
-        loop {
-            expect_version(&elements[0], start)?;
+        while !elements.is_empty() {
             let end = end_of(start);
             let is_full = elements.len() as u64 == end - start + 1;
             if !is_full || end == high {
@@ -118,37 +113,72 @@ impl History<'_> {
             }
             next.as_mut().await;
             elements = next.take_output().unwrap_or_else(|| Ok(Vec::new()))?;
-            if elements.is_empty() {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
-    /// From `high` down to `low`, both of which exist.
+    /// From `high` down to `low`, both of which exist, or did before they were dropped.
     async fn backwards(
-        &self,
-        low: Version,
+        &mut self,
+        mut low: Version,
         high: Version,
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
         let mut end = high;
+        let mut trimmed = None;
         loop {
             let start = end.saturating_sub(CHUNK - 1).max(low);
-            let elements = self.versions(start, end).await?;
-            let Some(first) = elements.first() else {
-                return Ok(());
+            let elements = match self.versions(start, end).await {
+                // What is there is handed out before it is said that it is not all.
+                Err(error @ ReadError::HistoryTrimmed { .. })
+                    if trimmed.is_none() && end > self.dropped =>
+                {
+                    low = self.dropped + 1;
+                    trimmed = Some(error);
+                    continue;
+                }
+                elements => elements?,
             };
-            expect_version(first, start)?;
-            if hand_out(elements.iter().rev(), visit)?.is_break() || start == low {
+            if elements.is_empty() || hand_out(elements.iter().rev(), visit)?.is_break() {
                 return Ok(());
+            }
+            if start == low {
+                return trimmed.map_or(Ok(()), Err);
             }
             end = start - 1;
         }
     }
 
-    /// The elements of some versions.
-    async fn versions(&self, from: Version, to: Version) -> Result<Vec<Value>, StoreError> {
-        self.range(signed(from - 1), signed(to - 1)).await
+    /// The elements of some versions, the first of which is `from`; none where that does not exist yet.
+    /// What was dropped is looked for only where they do not lie where they would lie without.
+    async fn versions(&mut self, from: Version, to: Version) -> Result<Vec<Value>, ReadError> {
+        loop {
+            let index = |version: Version| signed(version - 1 - self.dropped);
+            let elements = self.range(index(from), index(to)).await?;
+            let first = elements.first().map(version).transpose()?;
+            if first == Some(from) {
+                return Ok(elements);
+            }
+            if first.is_none() && from == 1 {
+                return Err(self.not_found());
+            }
+            let dropped = self.version_at("0").await?.saturating_sub(1);
+            if from <= dropped {
+                self.dropped = dropped;
+                return Err(ReadError::HistoryTrimmed {
+                    aggregate: self.aggregate.clone(),
+                    first_available: dropped + 1,
+                });
+            }
+            if dropped == self.dropped {
+                return match elements.first() {
+                    None => Ok(elements),
+                    Some(first) => expect_version(first, from).map(|()| elements),
+                };
+            }
+            // It was compacted, or made anew, meanwhile.
+            self.dropped = dropped;
+        }
     }
 
     /// The elements at some indexes; negative ones count from the end.
@@ -162,8 +192,13 @@ impl History<'_> {
 
     /// The version of the newest event.
     async fn highest(&self) -> Result<Version, ReadError> {
+        self.version_at("-1").await
+    }
+
+    /// The version of the element at an index.
+    async fn version_at(&self, index: &str) -> Result<Version, ReadError> {
         let mut command = self.command("LINDEX");
-        command.write_arg(b"-1");
+        command.write_arg(index.as_bytes());
         match self.ask(&command).await? {
             Value::Nil => Err(self.not_found()),
             last => version(&last),

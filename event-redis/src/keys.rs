@@ -92,6 +92,9 @@ pub(crate) struct FeedKeys {
     format: String,
     published: String,
     delivered: String,
+    groups: String,
+    trimmed: String,
+    adopted: String,
     /// Whether this client has appended to the feed, and so knows that it may.
     opened: AtomicBool,
     /// What this client appends to the feed alone.
@@ -108,6 +111,9 @@ impl FeedKeys {
             format: format!("{braced}format"),
             published: format!("{braced}published"),
             delivered: format!("{braced}delivered"),
+            groups: format!("{braced}groups"),
+            trimmed: format!("{braced}trimmed"),
+            adopted: format!("{braced}adopted"),
             feed,
             braced,
             opened: AtomicBool::new(false),
@@ -148,6 +154,31 @@ impl FeedKeys {
     /// Up to which number was delivered from each outbox in another slot.
     pub(crate) fn delivered(&self) -> &str {
         &self.delivered
+    }
+
+    /// The names of the groups that read the feed.
+    pub(crate) fn groups(&self) -> &str {
+        &self.groups
+    }
+
+    /// Up to where the feed was trimmed away.
+    pub(crate) fn trimmed(&self) -> &str {
+        &self.trimmed
+    }
+
+    /// Which entries of other programs were adopted by the histories of their aggregates.
+    pub(crate) fn adopted(&self) -> &str {
+        &self.adopted
+    }
+
+    /// What the keys of all histories begin with.
+    pub(crate) fn history_prefix(&self) -> String {
+        format!("{}history:", self.braced)
+    }
+
+    /// A history that is being made anew.
+    pub(crate) fn staged(&self, name: &str) -> String {
+        format!("{}staged:{name}", self.braced)
     }
 
     /// The numbers that the outboxes of a group are at.
@@ -279,6 +310,11 @@ mod tests {
         };
         assert_eq!(keys.parallel(&handler), "{app:events:sdlc}:parallel:g/h");
         assert_eq!(keys.delivered(), "{app:events:sdlc}:delivered");
+        assert_eq!(keys.groups(), "{app:events:sdlc}:groups");
+        assert_eq!(keys.trimmed(), "{app:events:sdlc}:trimmed");
+        assert_eq!(keys.adopted(), "{app:events:sdlc}:adopted");
+        assert_eq!(keys.staged("7"), "{app:events:sdlc}:staged:7");
+        assert_eq!(keys.history_prefix(), "{app:events:sdlc}:history:");
         assert_eq!(keys.outboxes("g"), "{app:events:sdlc}:outboxes:g");
         assert_eq!(
             keys.outbox("g", &keys),

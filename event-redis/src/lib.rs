@@ -18,8 +18,8 @@
 //!
 //! - [`RedisStore`] is an [`EventStore`](event_core::EventStore), shares the work of
 //!   [`Groups`](event_core::Groups), spreads the work of
-//!   [`ParallelGroups`](event_core::ParallelGroups), keeps [`DeadLetters`](event_core::DeadLetters) and sends
-//!   [`Realtime`](event_core::Realtime) events
+//!   [`ParallelGroups`](event_core::ParallelGroups), keeps [`DeadLetters`](event_core::DeadLetters), sends
+//!   [`Realtime`](event_core::Realtime) events, and has a [`Maintenance`](event_core::Maintenance)
 //! - [`RedisStoreBuilder`]: what can be chosen
 //! - [`Durability`]: what the server must keep of what it has acknowledged
 //! - [`ConnectError`], [`Weakness`]: why a server is refused, and the setting to change
@@ -34,6 +34,9 @@
 //! | `{events:<category>}:partitions` | string | how many partitions the feed has, where that was chosen |
 //! | `{events:<category>}:history:<type>:<id>` | list | the events of one aggregate, compact |
 //! | `{events:<category>}:receipt:<type>:<bytes>:<id>:<command>` | string | the versions that a command has led to |
+//! | `{events:<category>}:groups` | set | the names of the groups that read the partition |
+//! | `{events:<category>}:trimmed` | hash | up to where the feed was trimmed away |
+//! | `{events:<category>}:adopted` | hash | which entries of other programs histories have, and as which version |
 //! | `{events:<category>}:group:<group>` | hash | how far a group has handled the partition, and who owns it |
 //! | `{events:<category>}:parallel:<group>/<handler>` | hash | from where on the group of a handler with parallel delivery is made again, if it is lost |
 //! | `{events:<category>}:dead:<group>` | hash | the group's dead letters |
@@ -75,12 +78,14 @@ mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;
+mod repair;
 mod reset;
 mod scripts;
 mod snapshots;
 mod start;
 mod store;
 mod tap;
+mod trim;
 mod wire;
 
 pub use builder::RedisStoreBuilder;

@@ -29,6 +29,7 @@ use crate::scripts::{
 use crate::start::{self, StartFrom};
 use crate::store::Parts;
 use crate::tap::Reply;
+use crate::trim;
 use crate::wire::{self, Unreadable};
 
 const OPENING: &str = "open_parallel";
@@ -72,7 +73,7 @@ async fn open_from(
     let memory = keys.parallel(group);
     let mut before: Option<(Position, u64)> = None;
     loop {
-        let mut command = OPEN_PARALLEL.call(6, 4 + StartFrom::ARGUMENTS, 512);
+        let mut command = OPEN_PARALLEL.call(8, 4 + StartFrom::ARGUMENTS, 512);
         for key in [
             memory.as_str(),
             keys.feed(),
@@ -80,6 +81,8 @@ async fn open_from(
             &of_group.dead_order,
             &of_group.dead_raw,
             &of_group.handlers,
+            keys.groups(),
+            keys.trimmed(),
         ] {
             command.write_arg(key.as_bytes());
         }
@@ -119,6 +122,9 @@ async fn open_from(
                 before = Some((position, counted.passed));
             }
             (open_status::COUNT, _) => from = from.counted(parts, OPENING, partition).await?,
+            (open_status::TRIMMED, [_, up_to]) => {
+                return Err(trim::gone(partition, up_to).map_err(unreadable)?);
+            }
             (open_status::FORBIDDEN, [_, command]) => {
                 let feed = keys.feed().to_owned();
                 let command = wire::text(command).map_err(unreadable)?.to_owned();

@@ -10,6 +10,7 @@ use crate::error::UnexpectedReply;
 use crate::scripts::{RESET, reset_status};
 use crate::start::StartFrom;
 use crate::store::Parts;
+use crate::trim;
 use crate::wire::{self, Unreadable};
 
 const OPERATION: &str = "reset";
@@ -32,7 +33,7 @@ pub(crate) async fn reset(
     loop {
         let argument_count = 1 + StartFrom::ARGUMENTS + handlers.len();
         let bytes = 512 + 128 * handlers.len();
-        let mut command = RESET.call(6 + handlers.len(), argument_count, bytes);
+        let mut command = RESET.call(8 + handlers.len(), argument_count, bytes);
         for key in [
             of_group.progress.as_str(),
             keys.feed(),
@@ -40,6 +41,8 @@ pub(crate) async fn reset(
             &of_group.dead_order,
             &of_group.dead_raw,
             &of_group.handlers,
+            keys.groups(),
+            keys.trimmed(),
         ] {
             command.write_arg(key.as_bytes());
         }
@@ -67,6 +70,9 @@ pub(crate) async fn reset(
             (reset_status::COUNT, _) => from = from.counted(parts, OPERATION, partition).await?,
             (reset_status::HANDLERS, [_, names @ ..]) => {
                 handlers = names_of(names).map_err(unreadable)?;
+            }
+            (reset_status::TRIMMED, [_, up_to]) => {
+                return Err(trim::gone(partition, up_to).map_err(unreadable)?.into());
             }
             (reset_status::OWNED, [_, owner, remaining]) => {
                 return Err(ResetError::Owned {

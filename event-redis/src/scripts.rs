@@ -16,6 +16,22 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) static SNAPSHOT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/snapshot.lua")));
 
+/// Drops the beginning of a history, behind a snapshot: see the script.
+pub(crate) static COMPACT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/compact.lua")));
+
+/// Puts entries that no history has at the end of theirs: see the script.
+pub(crate) static ADOPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/adopt.lua")));
+
+/// Finds histories: see the script.
+pub(crate) static HISTORIES: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/histories.lua")));
+
+/// Puts a history that was made anew in its place: see the script.
+pub(crate) static SWAP_HISTORY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/swap_history.lua")));
+
 /// Records how many partitions a category has: see the script.
 pub(crate) static PARTITIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/partitions.lua")));
@@ -25,16 +41,26 @@ pub(crate) static JOIN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
 
 /// Makes a group known for a partition: see the script.
-pub(crate) static OPEN: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/open.lua")));
+pub(crate) static OPEN: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/open.lua")
+    ))
+});
 
 /// Counts what a feed has had up to a position: see the script.
 pub(crate) static COUNT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/count.lua")));
 
 /// Forgets what a group has done, or moves it: see the script.
-pub(crate) static RESET: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/reset.lua")));
+pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/reset.lua")
+    ))
+});
 
 /// Makes an instance the owner of a partition: see the script.
 pub(crate) static ACQUIRE: LazyLock<Script> =
@@ -89,8 +115,13 @@ pub(crate) static READ_OUTBOX: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/read_outbox.lua")));
 
 /// Makes the group of a handler known for a partition: see the script.
-pub(crate) static OPEN_PARALLEL: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/open_parallel.lua")));
+pub(crate) static OPEN_PARALLEL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/open_parallel.lua")
+    ))
+});
 
 /// Sets for how long entries have been idle: see the script.
 pub(crate) static TOUCH: LazyLock<Script> =
@@ -103,6 +134,24 @@ pub(crate) static IS_FINISHED: LazyLock<Script> =
 /// Forgets consumers for which nothing is pending: see the script.
 pub(crate) static REMOVE_CONSUMERS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/remove_consumers.lua")));
+
+/// Tells up to where a feed was trimmed away: see the script.
+pub(crate) static AVAILABLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=no-writes\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/available.lua")
+    ))
+});
+
+/// Removes the beginning of a feed: see the script.
+pub(crate) static TRIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/trim.lua")
+    ))
+});
 
 /// Tells whether the client may use some keys: see the script.
 pub(crate) static PROBE: LazyLock<Script> =
@@ -157,6 +206,7 @@ pub(crate) mod open_status {
     pub(crate) const COUNT: i64 = 1;
     pub(crate) const FORBIDDEN: i64 = 2;
     pub(crate) const FORGOTTEN: i64 = 3;
+    pub(crate) const TRIMMED: i64 = 4;
 }
 
 /// The statuses that the reset script replies with.
@@ -166,6 +216,31 @@ pub(crate) mod reset_status {
     pub(crate) const FORBIDDEN: i64 = 2;
     pub(crate) const OWNED: i64 = 3;
     pub(crate) const HANDLERS: i64 = 4;
+    pub(crate) const TRIMMED: i64 = 5;
+}
+
+/// The statuses that the trim script replies with.
+pub(crate) mod trim_status {
+    pub(crate) const TRIMMED: i64 = 0;
+    pub(crate) const GROUPS: i64 = 1;
+    pub(crate) const HANDLERS: i64 = 2;
+    pub(crate) const FORBIDDEN: i64 = 3;
+}
+
+/// The statuses that the compact script replies with.
+pub(crate) mod compact_status {
+    pub(crate) const COMPACTED: i64 = 0;
+    pub(crate) const NOT_FOUND: i64 = 1;
+    pub(crate) const OTHER: i64 = 2;
+    pub(crate) const NEWER: i64 = 3;
+}
+
+/// The statuses that the script replies with that puts a history in its place.
+pub(crate) mod swap_status {
+    pub(crate) const DONE: i64 = 0;
+    pub(crate) const READ_ON: i64 = 1;
+    pub(crate) const NEWER: i64 = 2;
+    pub(crate) const LOST: i64 = 3;
 }
 
 /// The statuses that the finish script replies with.

@@ -15,11 +15,13 @@ pub(crate) struct StartFrom {
     word: &'static str,
     position: Position,
     passed: Option<u64>,
+    /// The position as it was asked for.
+    asked: Position,
 }
 
 impl StartFrom {
     /// How many arguments it takes.
-    pub(crate) const ARGUMENTS: usize = 3;
+    pub(crate) const ARGUMENTS: usize = 4;
 
     /// Nothing is counted for this: most often the group is known already.
     pub(crate) fn new(start: Start) -> Self {
@@ -33,6 +35,7 @@ impl StartFrom {
             word,
             position,
             passed: None,
+            asked: position,
         }
     }
 
@@ -75,6 +78,7 @@ impl StartFrom {
             Some(passed) => command.write_arg_fmt(passed),
             None => command.write_arg(b""),
         }
+        command.write_arg_fmt(self.asked);
     }
 }
 

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
     Acquired, AggregateId, Append, AppendError, Appended, Backlogs, Category, Chosen, Commit,
-    CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, Done,
-    EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
-    InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
-    ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Versions,
+    CommitError, Committed, CompactError, Compacted, Consumer, DeadLetter, DeadLetterError,
+    DeadLetterId, DeadLetters, Done, EventStore, FeedEntry, FeedReader, Finish, FinishError,
+    Finished, GroupReader, Groups, HistoryPage, InspectedDeadLetter, Lease, Limits, Maintenance,
+    Member, NewEvent, ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Partition,
+    Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription, RecordedEvent, Reset,
+    ResetError, Snapshot, Start, StoreError, Swapped, TrimPolicy, Trimmed, Version, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -30,7 +31,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
-    realtime, reset, snapshots,
+    realtime, repair, reset, snapshots, trim,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -134,6 +135,15 @@ impl EventStore for RedisStore {
         snapshots::delete(&self.parts, aggregate).await
     }
 
+    async fn compact(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+        first_kept: Version,
+    ) -> Result<Compacted, CompactError> {
+        snapshots::compact(&self.parts, aggregate, snapshot, first_kept).await
+    }
+
     async fn find_receipt(
         &self,
         aggregate: &AggregateId,
@@ -160,7 +170,7 @@ impl EventStore for RedisStore {
         partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        let reader = RedisFeedReader::new(&self.parts, partition, after);
+        let reader = RedisFeedReader::new(&self.parts, partition, after).await?;
         Ok(Box::new(reader))
     }
 
@@ -400,6 +410,80 @@ impl DeadLetters for RedisStore {
         chosen: &Chosen,
     ) -> Result<usize, DeadLetterError> {
         dead_letters::discard(&self.parts, group, partition, chosen).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for RedisStore {
+    async fn trim_partition(
+        &self,
+        partition: &Partition,
+        policy: &TrimPolicy,
+    ) -> Result<Trimmed, StoreError> {
+        trim::trim(&self.parts, partition, policy).await
+    }
+
+    async fn first_available(&self, partition: &Partition) -> Result<Position, StoreError> {
+        trim::first_available(&self.parts, partition).await
+    }
+
+    async fn histories(
+        &self,
+        partition: &Partition,
+        from: Option<&str>,
+    ) -> Result<HistoryPage, StoreError> {
+        repair::histories(&self.parts, partition, from).await
+    }
+
+    async fn missing_in_history(
+        &self,
+        partition: &Partition,
+        events: &[RecordedEvent],
+    ) -> Result<Vec<Position>, StoreError> {
+        repair::missing(&self.parts, partition, events).await
+    }
+
+    async fn adopt_events(
+        &self,
+        partition: &Partition,
+        events: &[RecordedEvent],
+    ) -> Result<u64, StoreError> {
+        repair::adopt(&self.parts, partition, events).await
+    }
+
+    async fn adopted_versions(
+        &self,
+        partition: &Partition,
+        positions: &[Position],
+    ) -> Result<Vec<Option<Version>>, StoreError> {
+        repair::adopted(&self.parts, partition, positions).await
+    }
+
+    async fn stage_history(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+        events: &[(Version, RecordedEvent)],
+    ) -> Result<(), StoreError> {
+        repair::stage(&self.parts, aggregate, staging, events).await
+    }
+
+    async fn swap_history(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+        read_to: Position,
+        version: Version,
+    ) -> Result<Swapped, StoreError> {
+        repair::swap(&self.parts, aggregate, staging, read_to, version).await
+    }
+
+    async fn discard_staged(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+    ) -> Result<(), StoreError> {
+        repair::discard(&self.parts, aggregate, staging).await
     }
 }
 

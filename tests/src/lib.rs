@@ -28,6 +28,10 @@ mod documents {
     struct DoACommandOnce;
     #[doc = include_str!("../../docs/how-to/load-long-histories-fast.md")]
     struct LoadLongHistoriesFast;
+    #[doc = include_str!("../../docs/how-to/trim-a-feed.md")]
+    struct TrimAFeed;
+    #[doc = include_str!("../../docs/how-to/check-and-repair-a-history.md")]
+    struct CheckAndRepairAHistory;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

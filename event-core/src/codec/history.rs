@@ -212,6 +212,32 @@ fn write_tail(metadata: &Metadata) -> Result<String, serde_json::Error> {
     Ok(tail)
 }
 
+/// As [`encode_tail`], of an event that lies in a feed already.
+///
+/// # Errors
+/// [`CodecError::Encode`] where something of the user's own cannot be written as JSON.
+pub fn encode_recorded_tail(event: &RecordedEvent) -> Result<String, CodecError> {
+    write_tail(event.metadata()).map_err(|source| CodecError::Encode {
+        event_type: event.event_type().to_owned(),
+        source,
+    })
+}
+
+/// The whole element of an event that lies in a feed already.
+///
+/// # Errors
+/// [`CodecError::Encode`] where something of the user's own cannot be written as JSON.
+pub fn encode_recorded(event: &RecordedEvent, version: Version) -> Result<String, CodecError> {
+    let tail = encode_recorded_tail(event)?;
+    Ok(format!(
+        r#"[{FORM},{version},"{}","{}",{},"{}",{tail}"#,
+        event.metadata().event_id,
+        event.event_type(),
+        event.payload(),
+        event.position(),
+    ))
+}
+
 /// The whole element, for stores that are not written in another language.
 pub(crate) fn encode(event: &NewEvent, version: Version, position: Position, tail: &str) -> String {
     format!(

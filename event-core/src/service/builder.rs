@@ -9,6 +9,7 @@ use super::graph::{BuildError, Graph, Mistake, Warning};
 use super::health::StateCell;
 use super::observer::Observer;
 use super::realtime_runner::RealtimeRunner;
+use super::trimmer::Trimmer;
 use super::{Inner, Service};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, Ids};
@@ -20,7 +21,7 @@ use crate::failure::{Policy, Retry};
 use crate::handler::{Delivery, HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
-use crate::store::{Backend, EventStore, MemoryStore};
+use crate::store::{Backend, EventStore, MemoryStore, TrimPolicy};
 use crate::subscription::{
     CategoryHandlers, CircuitBreaker, ParallelDefinition, RateLimit, Settings, Subscription,
 };
@@ -51,11 +52,16 @@ pub struct ServiceBuilder {
     start: Option<Start>,
     shutdown_deadline: Duration,
     system_events: bool,
+    trimmed: BTreeMap<Category, TrimPolicy>,
+    trim_every: Duration,
     mistakes: Vec<Mistake>,
 }
 
 /// How long a lease lasts.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// How often feeds are trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 /// How many handlers may run at once.
 const CONCURRENCY: usize = 64;
@@ -95,6 +101,8 @@ impl ServiceBuilder {
             start: None,
             shutdown_deadline: Duration::from_secs(30),
             system_events: false,
+            trimmed: BTreeMap::new(),
+            trim_every: TRIM_EVERY,
             mistakes: Vec::new(),
         }
     }
@@ -255,6 +263,33 @@ impl ServiceBuilder {
     /// How long handlers may take to finish when the service is stopped; 30 s by default.
     pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.shutdown_deadline = deadline;
+        self
+    }
+
+    /// Trims the feed of a category while the service [runs](Service::run_until): what the policy allows and
+    /// nobody needs goes. It may be any category; several services may trim the same. See
+    /// [`Maintenance`](crate::Maintenance::trim_partition).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use event_core::prelude::*;
+    /// use event_core::{Category, TrimPolicy};
+    ///
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let service = Service::builder("report")
+    ///     .store(MemoryStore::new())
+    ///     .trim(Category::new("github")?, TrimPolicy::new().max_age(month))
+    ///     .build()?;
+    /// # Ok::<(), BoxError>(())
+    /// ```
+    pub fn trim(mut self, category: Category, policy: TrimPolicy) -> Self {
+        self.trimmed.insert(category, policy);
+        self
+    }
+
+    /// How often feeds are [trimmed](Self::trim); once a minute by default.
+    pub fn trim_every(mut self, pause: Duration) -> Self {
+        self.trim_every = pause;
         self
     }
 
@@ -453,6 +488,13 @@ impl ServiceBuilder {
                 dispatcher(realtime),
             ))
         });
+        let trimmer = (!self.trimmed.is_empty()).then(|| {
+            Arc::new(Trimmer::new(
+                Arc::clone(&backend),
+                self.trimmed,
+                self.trim_every,
+            ))
+        });
         let handlers: Vec<String> = definitions
             .into_iter()
             .map(|handler| handler.name)
@@ -475,6 +517,7 @@ impl ServiceBuilder {
                 aggregates: self.aggregates,
                 subscription,
                 realtime,
+                trimmer,
                 shutdown_deadline: self.shutdown_deadline,
                 state: StateCell::default(),
                 observer: Arc::new(observer),

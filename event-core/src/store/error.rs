@@ -4,7 +4,8 @@ use uuid::Uuid;
 
 use crate::BoxError;
 use crate::codec::CodecError;
-use crate::recorded::{AggregateId, Version};
+use crate::partition::Partition;
+use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{Done, Expected, MAX_COMMAND_ID_BYTES};
 
 /// An append that was refused, or whose end is not known.
@@ -171,6 +172,16 @@ pub enum ReadError {
         /// The aggregate.
         aggregate: AggregateId,
     },
+    /// What is to be read begins in a part of the history that was dropped behind a snapshot.
+    #[error(
+        "the history of `{aggregate}` begins with version {first_available}, since it was compacted; read from there, load it by its snapshot, or make it anew by `rebuild_history` where the feed is whole"
+    )]
+    HistoryTrimmed {
+        /// The aggregate.
+        aggregate: AggregateId,
+        /// The version of the first event that is there.
+        first_available: Version,
+    },
     /// What is stored cannot be read.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -210,5 +221,15 @@ pub enum StoreError {
         operation: &'static str,
         /// Which group.
         source: BoxError,
+    },
+    /// What is asked for begins in a part of the feed that was trimmed away.
+    #[error(
+        "the beginning of `{partition}` was trimmed away, so that what lies before {first_available} cannot be read; begin with `Start::at(first_available)`, or read after `first_available.before()`"
+    )]
+    FeedTrimmed {
+        /// The partition.
+        partition: Partition,
+        /// From this position on the feed is whole.
+        first_available: Position,
     },
 }

@@ -54,7 +54,9 @@ pub trait Groups: Send + Sync + 'static {
     /// know: see [`reset_group`](crate::reset_group).
     ///
     /// # Errors
-    /// [`ResetError::Owned`] where an instance owns the partition; nothing is written then.
+    /// [`ResetError::Owned`] where an instance owns the partition; [`ResetError::Store`] with
+    /// [`StoreError::FeedTrimmed`] where the group would go on in a part that was trimmed away. Nothing is
+    /// written then.
     async fn reset(
         &self,
         group: &str,
@@ -66,7 +68,8 @@ pub trait Groups: Send + Sync + 'static {
     /// this group. Gives how far it is handled.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not answer.
+    /// [`StoreError`] where the store does not answer; [`StoreError::FeedTrimmed`] where a new group
+    /// would begin in a part that was trimmed away. It is not made known then.
     async fn open(
         &self,
         group: &str,

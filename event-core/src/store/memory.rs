@@ -1,5 +1,6 @@
 mod dead_letters;
 mod groups;
+mod maintenance;
 mod parallel_groups;
 
 use std::borrow::Cow;
@@ -27,9 +28,9 @@ use crate::realtime::{
 use crate::recorded::{AggregateId, Position, Version};
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, Done,
-    EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target,
-    Versions,
+    Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, CompactError, Compacted,
+    Direction, Done, EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError,
+    StoreError, Target, Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
@@ -81,12 +82,43 @@ struct Subscriber {
 
 struct Feed {
     entries: Vec<(Position, EntryFields<'static>)>,
-    histories: HashMap<AggregateId, Vec<Element>>,
+    /// Everything up to here may be trimmed away.
+    trimmed: Position,
+    histories: HashMap<AggregateId, History>,
+    /// Histories that are being made anew.
+    staged: HashMap<String, Vec<Element>>,
+    /// Under which version entries of other programs were adopted.
+    adopted: HashMap<Position, Version>,
     snapshots: HashMap<AggregateId, Snapshot>,
     /// What commands have led to, and until when that is kept.
     receipts: HashMap<(AggregateId, String), (DateTime<Utc>, Done)>,
     remembered: RememberedIds,
     head: watch::Sender<Position>,
+}
+
+/// The events of an aggregate.
+#[derive(Default)]
+struct History {
+    /// How many were dropped behind a snapshot.
+    dropped: Version,
+    elements: Vec<Element>,
+}
+
+impl History {
+    fn version(&self) -> Version {
+        self.dropped + self.elements.len() as Version
+    }
+
+    /// The elements from a version on; `None` where some of them were dropped.
+    fn since(&self, version: Version) -> Option<&[Element]> {
+        let before = version.checked_sub(self.dropped + 1)?;
+        let from = usize::try_from(before).unwrap_or(usize::MAX);
+        Some(self.elements.get(from..).unwrap_or_default())
+    }
+
+    fn at(&self, version: Version) -> Option<&Element> {
+        self.since(version)?.first()
+    }
 }
 
 struct Element {
@@ -99,7 +131,10 @@ impl Default for Feed {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
+            trimmed: Position::START,
             histories: HashMap::new(),
+            staged: HashMap::new(),
+            adopted: HashMap::new(),
             snapshots: HashMap::new(),
             receipts: HashMap::new(),
             remembered: RememberedIds::default(),
@@ -298,7 +333,7 @@ impl Feed {
         append
             .aggregate()
             .and_then(|aggregate| self.histories.get(aggregate))
-            .map_or(0, |elements| elements.len() as Version)
+            .map_or(0, History::version)
     }
 
     /// What is stored already of an append that is repeated: for each event its place, if any.
@@ -317,11 +352,10 @@ impl Feed {
             if expected == version {
                 return Ok(vec![None; events.len()]);
             }
-            let stored: &[Element] = self.histories.get(aggregate).map_or(&[], Vec::as_slice);
-            let from = usize::try_from(expected)
-                .unwrap_or(usize::MAX)
-                .min(stored.len());
-            let found: Vec<_> = stored[from..]
+            let history = self.histories.get(aggregate);
+            let stored = history.and_then(|history| history.since(expected + 1));
+            let found: Vec<_> = stored
+                .unwrap_or_default()
                 .iter()
                 .zip(events)
                 .enumerate()
@@ -441,6 +475,7 @@ impl MemoryStore {
                 feed.histories
                     .entry(aggregate.clone())
                     .or_default()
+                    .elements
                     .push(Element {
                         event_id,
                         position,
@@ -549,25 +584,36 @@ impl EventStore for MemoryStore {
     ) -> Result<(), ReadError> {
         let content = self.content();
         let count = content.partitions(aggregate.category());
-        let elements = content
+        let history = content
             .feeds
             .get(&Partition::of_aggregate(aggregate, count))
             .and_then(|feed| feed.histories.get(aggregate))
             .ok_or_else(|| ReadError::NotFound {
                 aggregate: aggregate.clone(),
             })?;
-        let Some((low, high)) = versions.within(elements.len() as Version) else {
+        let Some((low, high)) = versions.within(history.version()) else {
             return Ok(());
         };
-        let index = |version: Version| usize::try_from(version).unwrap_or(usize::MAX);
-        let chosen = elements[index(low) - 1..index(high)].iter();
+        let first_available = history.dropped + 1;
+        let trimmed = (low < first_available).then(|| ReadError::HistoryTrimmed {
+            aggregate: aggregate.clone(),
+            first_available,
+        });
+        let count = high.saturating_sub(low.max(first_available) - 1);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let chosen = history.since(low.max(first_available));
+        let chosen = chosen.unwrap_or_default().iter().take(count);
         let mut visit = |element: &Element| visit(HistoryEntry::new(element.json.as_bytes()));
-        // Broken off or come to the end: both are what the caller wanted.
-        let _ = match versions.direction() {
-            Direction::Forwards => chosen.into_iter().try_for_each(&mut visit),
-            Direction::Backwards => chosen.rev().try_for_each(&mut visit),
+        let flow = match (versions.direction(), &trimmed) {
+            (Direction::Forwards, Some(_)) => ControlFlow::Continue(()),
+            (Direction::Forwards, None) => chosen.into_iter().try_for_each(&mut visit),
+            (Direction::Backwards, _) => chosen.rev().try_for_each(&mut visit),
         };
-        Ok(())
+        // Broken off or come to the end: both are what the caller wanted.
+        match trimmed {
+            Some(trimmed) if flow.is_continue() => Err(trimmed),
+            _ => Ok(()),
+        }
     }
 
     async fn save_snapshot(
@@ -598,6 +644,18 @@ impl EventStore for MemoryStore {
         Ok(snapshots.remove(aggregate).is_some())
     }
 
+    async fn compact(
+        &self,
+        aggregate: &AggregateId,
+        snapshot: &Snapshot,
+        first_kept: Version,
+    ) -> Result<Compacted, CompactError> {
+        let mut content = self.content();
+        content
+            .feed_of(aggregate)
+            .compact(aggregate, snapshot, first_kept)
+    }
+
     async fn find_receipt(
         &self,
         aggregate: &AggregateId,
@@ -619,6 +677,7 @@ impl EventStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         let content = self.content();
+        content.expect_available(partition, after)?;
         Ok(content
             .feeds
             .get(partition)
@@ -630,7 +689,9 @@ impl EventStore for MemoryStore {
         partition: &Partition,
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
-        let head = self.content().feed(partition).head.subscribe();
+        let mut content = self.content();
+        content.expect_available(partition, after)?;
+        let head = content.feed(partition).head.subscribe();
         Ok(Box::new(MemoryFeedReader {
             store: self.clone(),
             partition: partition.clone(),

@@ -27,7 +27,8 @@ pub trait ParallelGroups: Send + Sync + 'static {
     /// this group.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not answer.
+    /// [`StoreError`] where the store does not answer; [`StoreError::FeedTrimmed`] where a new group
+    /// would begin in a part that was trimmed away. It is not made known then.
     async fn open_parallel(
         &self,
         group: &ParallelGroup,

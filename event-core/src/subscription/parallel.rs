@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::shared::{Opened, Shared, pauses};
 use super::waiting::{Outcome, Waiting};
-use super::{IdleError, LOOK_EVERY, Settings, settle};
-use crate::dispatcher::{Dispatcher, HandlerFailure, Route};
+use super::{IdleError, LOOK_EVERY, Settings, Stopped, is_trimmed, settle};
+use crate::dispatcher::{Dispatcher, Route};
 use crate::event::Category;
 use crate::handler::Start;
 use crate::partition::Partition;
@@ -157,10 +157,7 @@ impl ParallelHandler {
     ///
     /// # Errors
     /// The failure that stops the group.
-    pub(super) async fn run(
-        self: Arc<Self>,
-        stopping: CancellationToken,
-    ) -> Result<(), Arc<HandlerFailure>> {
+    pub(super) async fn run(self: Arc<Self>, stopping: CancellationToken) -> Result<(), Stopped> {
         let _engine = self.engine.lock().await;
         let span = self.span();
         async {
@@ -169,6 +166,7 @@ impl ParallelHandler {
                 tokio::select! {
                     begun = self.reader() => match begun {
                         Ok(begun) => break begun,
+                        Err(error) if is_trimmed(&error) => return Err(Stopped::Trimmed(error)),
                         Err(error) => tracing::error!(%error, "the feeds cannot be read; trying again"),
                     },
                     () = stopping.cancelled() => return Ok(()),
@@ -178,6 +176,7 @@ impl ParallelHandler {
             ParallelRunner::new(&self, partitions, reader, stopping.clone())
                 .run()
                 .await
+                .map_err(Stopped::Failed)
         }
         .instrument(span)
         .await

@@ -21,7 +21,7 @@ use super::load::Load;
 use super::owned::{End, Owned};
 use super::shared::{Shared, pauses};
 use super::waiting::Outcome;
-use super::{IdleError, LOOK_EVERY, Subscription};
+use super::{IdleError, LOOK_EVERY, Stopped, Subscription, is_trimmed};
 use crate::dispatcher::HandlerFailure;
 use crate::event::Category;
 use crate::handler::Start;
@@ -96,8 +96,8 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs until it is stopped.
-    pub(super) async fn run(mut self) -> Result<(), Arc<HandlerFailure>> {
-        let Some((mut reader, partitions)) = self.begin().await else {
+    pub(super) async fn run(mut self) -> Result<(), Stopped> {
+        let Some((mut reader, partitions)) = self.begin().await? else {
             return Ok(());
         };
         let mut keeping = Some(self.keep(&partitions));
@@ -152,13 +152,13 @@ impl<'a> Runner<'a> {
         };
         self.stop(keeping).await;
         match failure {
-            Some(failure) => Err(failure),
+            Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
     }
 
     /// Makes the group known, and a reader; `None` where it is stopped meanwhile.
-    async fn begin(&self) -> Option<(Box<dyn GroupReader>, Vec<Partition>)> {
+    async fn begin(&self) -> Result<Option<(Box<dyn GroupReader>, Vec<Partition>)>, Stopped> {
         let shared = &self.subscription.shared;
         let mut pauses = pauses();
         loop {
@@ -169,10 +169,11 @@ impl<'a> Runner<'a> {
             };
             tokio::select! {
                 begun = begin => match begun {
-                    Ok(begun) => return Some(begun),
+                    Ok(begun) => return Ok(Some(begun)),
+                    Err(error) if is_trimmed(&error) => return Err(Stopped::Trimmed(error)),
                     Err(error) => tracing::error!(%error, "the feeds cannot be read; trying again"),
                 },
-                () = self.stopping.cancelled() => return None,
+                () = self.stopping.cancelled() => return Ok(None),
             }
             pauses.pause(&self.stopping).await;
         }

@@ -24,6 +24,9 @@
 //! | [`repository`] | loads and commands on top of the store |
 //! | [`receipts`] | a command that is sent again is done once |
 //! | [`snapshots`] | states that are kept, and histories that have the last word |
+//! | [`compaction`] | histories whose beginning is dropped behind a snapshot |
+//! | [`trimming`] | feeds whose beginning goes, and who needs it |
+//! | [`repair`] | histories and feeds compared, made anew, and entries adopted |
 //!
 //! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
 //! finds, or because nothing has come for 30 seconds.
@@ -99,6 +102,10 @@ pub mod repository;
 
 pub mod receipts;
 pub mod snapshots;
+
+pub mod compaction;
+pub mod repair;
+pub mod trimming;
 
 use std::time::Duration;
 
@@ -391,6 +398,47 @@ macro_rules! store_contract_tests {
                 changes_are_told_by_states_and_events
                 a_conflict_that_does_not_end_is_an_error
             }
+            compaction {
+                the_version_stays_what_it_is
+                whoever_reads_what_was_dropped_is_told
+                a_long_compacted_history_is_read_whole
+                what_is_no_snapshot_drops_nothing
+                a_compacted_aggregate_is_loaded_by_its_snapshot
+                a_repetition_is_recognised_in_a_compacted_history
+                commands_beside_compactions_each_count
+                a_compacted_history_leads_to_the_same_state
+            }
+            trimming {
+                without_a_limit_nothing_goes
+                the_newest_entries_stay
+                what_is_too_old_goes
+                what_takes_too_much_goes
+                each_limit_counts
+                all_partitions_are_trimmed
+                what_a_group_has_not_finished_stays
+                what_is_pending_in_parallel_stays
+                a_forgotten_group_keeps_nothing_back
+                a_dead_letter_outlives_its_entry
+                whoever_reads_too_early_is_told
+                a_new_group_is_told
+                a_new_group_is_told_where_nothing_is_left
+                a_repetition_is_recognised_behind_a_trim
+                a_group_loses_nothing_to_a_trim_beside_it
+            }
+            repair {
+                what_is_appended_is_sound
+                writers_beside_it_are_no_mistake
+                what_is_gone_on_purpose_is_told
+                what_is_wrong_is_found
+                foreign_events_are_adopted_once
+                what_was_adopted_stays_adopted
+                an_adoption_that_is_broken_off_goes_on
+                adopting_beside_writers_loses_nothing
+                a_history_is_made_anew_from_the_feed
+                what_is_not_whole_is_left_as_it_is
+                a_history_made_anew_beside_writers_loses_nothing
+                what_cannot_be_read_is_found
+            }
         }
     };
     (@rules $suite:ident, $harness:expr; $($module:ident { $($rule:ident)* })*) => {
@@ -446,6 +494,9 @@ mod tests {
             ),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
+            ("compaction", include_str!("store_contract/compaction.rs")),
+            ("trimming", include_str!("store_contract/trimming.rs")),
+            ("repair", include_str!("store_contract/repair.rs")),
         ];
         crate::testing::rules::assert_all_are_listed(list, &modules);
     }

@@ -11,10 +11,11 @@ use event_core::codec::history::HistoryEntry;
 use event_core::{
     Acquired, AggregateId, Append, AppendError, Appended, Category, Chosen, Commit, CommitError,
     Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore,
-    FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups, InspectedDeadLetter,
-    Lease, Member, MemoryStore, NewEvent, ParallelGroup, ParallelGroups, ParallelLag,
-    ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Taken, Versions,
+    FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups, HistoryPage,
+    InspectedDeadLetter, Lease, Maintenance, Member, MemoryStore, NewEvent, ParallelGroup,
+    ParallelGroups, ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError,
+    Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError, Snapshot, Start, StoreError,
+    Swapped, Taken, TrimPolicy, Trimmed, Version, Versions,
 };
 use tokio::sync::watch;
 
@@ -135,6 +136,83 @@ impl EventStore for Hindered {
 
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
         self.inner.head(partition).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for Hindered {
+    async fn trim_partition(
+        &self,
+        partition: &Partition,
+        policy: &TrimPolicy,
+    ) -> Result<Trimmed, StoreError> {
+        self.inner.trim_partition(partition, policy).await
+    }
+
+    async fn first_available(&self, partition: &Partition) -> Result<Position, StoreError> {
+        self.inner.first_available(partition).await
+    }
+
+    async fn histories(
+        &self,
+        partition: &Partition,
+        from: Option<&str>,
+    ) -> Result<HistoryPage, StoreError> {
+        self.inner.histories(partition, from).await
+    }
+
+    async fn missing_in_history(
+        &self,
+        partition: &Partition,
+        events: &[RecordedEvent],
+    ) -> Result<Vec<Position>, StoreError> {
+        self.inner.missing_in_history(partition, events).await
+    }
+
+    async fn adopt_events(
+        &self,
+        partition: &Partition,
+        events: &[RecordedEvent],
+    ) -> Result<u64, StoreError> {
+        self.inner.adopt_events(partition, events).await
+    }
+
+    async fn adopted_versions(
+        &self,
+        partition: &Partition,
+        positions: &[Position],
+    ) -> Result<Vec<Option<Version>>, StoreError> {
+        self.inner.adopted_versions(partition, positions).await
+    }
+
+    async fn stage_history(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+        events: &[(Version, RecordedEvent)],
+    ) -> Result<(), StoreError> {
+        self.inner.stage_history(aggregate, staging, events).await
+    }
+
+    async fn swap_history(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+        read_to: Position,
+        version: Version,
+    ) -> Result<Swapped, StoreError> {
+        let swap = self
+            .inner
+            .swap_history(aggregate, staging, read_to, version);
+        swap.await
+    }
+
+    async fn discard_staged(
+        &self,
+        aggregate: &AggregateId,
+        staging: &str,
+    ) -> Result<(), StoreError> {
+        self.inner.discard_staged(aggregate, staging).await
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn expand(item: &EventItem<'_>) -> TokenStream {
                     __DEFINITIONS,
                 )
                 .past(<#ident as __event_core::Event>::PAST)
+                .read_as::<#ident>()
                 .schemas(__event_core::__schemas!(#ident))
             }
         };

@@ -1,10 +1,10 @@
-#!lua
 -- Makes the group of a handler with parallel delivery known for a partition, if it is not: a native
 -- group of the stream. Where it is lost, it is made again from what is remembered of it.
 --
 -- KEYS  what is remembered of the handler's group, the feed
 --       the dead letters of the service's group, their order, their raw entries
 --       the names of that group's handlers with parallel delivery
+--       the names of the feed's groups, what is known of its trimming
 --
 -- ARGV  the handler's group
 --       where a new group begins, as in open.lua; or `again`, where it is lost
@@ -18,19 +18,22 @@
 --                up to where
 --   2 forbidden  the command that the client may not use
 --   3 forgotten  nothing: it is not lost, but was reset on purpose
+--   4 trimmed    up to where the feed is trimmed away, where a new group would begin before that
 
-local OPEN, COUNT, FORBIDDEN, FORGOTTEN = 0, 1, 2, 3
+local OPEN, COUNT, FORBIDDEN, FORGOTTEN, TRIMMED = 0, 1, 2, 3, 4
 
 local memory, feed, dead, order, raw, handlers =
     KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local groups, trimmed = KEYS[7], KEYS[8]
 local group = ARGV[1]
+local of_service = string.sub(group, 1, #group - #ARGV[6] - 1)
 
 -- What comes afterwards is looked at now, so that none is broken off in the middle.
 local commands = {
     {'XREADGROUP', 'GROUP', group, '', 'STREAMS', feed, '>'}, {'XACK', feed, group, '0-0'},
     {'XPENDING', feed, group, '-', '+', '1'}, {'XINFO', 'GROUPS', feed}, {'HSET', memory, '', ''},
     {'XRANGE', feed, '-', '+'}, {'HSET', dead, '', ''}, {'ZADD', order, '0', ''},
-    {'HSET', raw, '', ''}, {'SADD', handlers, ''},
+    {'HSET', raw, '', ''}, {'SADD', handlers, ''}, {'SADD', groups, ''},
 }
 for _, command in ipairs(commands) do
     if not redis.acl_check_cmd(unpack(command)) then return {FORBIDDEN, command[1]} end
@@ -41,14 +44,13 @@ local pending, from, is_forgotten = known[1], known[2], known[3]
 if is_forgotten and ARGV[2] == 'again' then return {FORGOTTEN} end
 
 -- What the stream says of itself, and whether the group is there.
-local info = {}
-if redis.call('EXISTS', feed) == 1 then
-    local said = redis.call('XINFO', 'STREAM', feed)
-    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+local info = info_of(feed)
+if info['length'] then
     for _, said_of in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
         for i = 1, #said_of, 2 do
             if said_of[i] == 'name' and said_of[i + 1] == group then
-                redis.call('SADD', handlers, ARGV[5])
+                redis.call('SADD', handlers, ARGV[6])
+                redis.call('SADD', groups, of_service)
                 return {OPEN}
             end
         end
@@ -62,6 +64,10 @@ if from and pending and pending ~= '' then
     local before = redis.call('XREVRANGE', feed, '(' .. pending, '-', 'COUNT', '1')[1]
     from = before and before[1] or '0-0'
 elseif not from then
+    if ARGV[2] == 'beginning' or ARGV[2] == 'after' then
+        local gone = trimmed_up_to(trimmed, info)
+        if before(ARGV[5], gone) then return {TRIMMED, gone} end
+    end
     from = '0-0'
     if ARGV[2] == 'after' then
         if ARGV[4] == '' then return {COUNT} end
@@ -78,12 +84,13 @@ elseif from == last then
     read = string.format('%d', added)
 elseif not known[2] then
     read = ARGV[4]
-elseif ARGV[6] == from then
-    read = ARGV[7]
+elseif ARGV[7] == from then
+    read = ARGV[8]
 else
     return {COUNT, from}
 end
-redis.call('SADD', handlers, ARGV[5])
+redis.call('SADD', handlers, ARGV[6])
+redis.call('SADD', groups, of_service)
 -- It must be there before the first entry is, since a group is part of its stream.
 redis.call('XGROUP', 'CREATE', feed, group, from, 'MKSTREAM', 'ENTRIESREAD', read)
 if not known[2] then redis.call('HSET', memory, 'pending', '', 'delivered', from) end

@@ -1,4 +1,3 @@
-#!lua
 -- Forgets what a group has done in a partition, or moves the group to another place there. All of it
 -- in one step, and only where nobody owns the partition.
 --
@@ -7,6 +6,7 @@
 -- KEYS  the group's progress, the feed
 --       the group's dead letters, their order, their raw entries
 --       the names of the group's handlers with parallel delivery
+--       the names of the feed's groups, what is known of its trimming
 --       for each of these: what is remembered of its group
 --
 -- ARGV  the name of the group
@@ -19,14 +19,17 @@
 --   2 forbidden  the command that the client may not use
 --   3 owned      by which instance, and for how many milliseconds
 --   4 handlers   the names of the handlers that there are, where the client knows others
+--   5 trimmed    up to where the feed is trimmed away, where the group would go on before that
 
-local DONE, COUNT, FORBIDDEN, OWNED, HANDLERS = 0, 1, 2, 3, 4
-local FIRST = 5
+local DONE, COUNT, FORBIDDEN, OWNED, HANDLERS, TRIMMED = 0, 1, 2, 3, 4, 5
+local FIRST = 6
 -- Letters that are removed together.
 local AT_ONCE = 500
 
 local progress, feed, dead, order, raw, handlers =
     KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local groups, trimmed = KEYS[7], KEYS[8]
+local FIRST_MEMORY = 9
 local group = ARGV[1]
 local forget = ARGV[2] == 'forget'
 
@@ -43,11 +46,10 @@ local all_known = #names == #ARGV - FIRST + 1
 for _, name in ipairs(names) do all_known = all_known and is_known[name] end
 if not all_known then return {HANDLERS, unpack(names)} end
 
--- What the stream says of itself; nothing where there is none.
-local info = {}
-if redis.call('EXISTS', feed) == 1 then
-    local said = redis.call('XINFO', 'STREAM', feed)
-    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+local info = info_of(feed)
+if not forget and ARGV[2] ~= 'now' then
+    local gone = trimmed_up_to(trimmed, info)
+    if before(ARGV[5], gone) then return {TRIMMED, gone} end
 end
 local from = '0-0'
 local added = info['entries-added'] or 0
@@ -65,12 +67,13 @@ finished = string.format('%d', finished)
 for _, command in ipairs({
     {'HINCRBY', progress, 'epoch', '1'}, {'HDEL', progress, 'owner'}, {'HSET', progress, '', ''},
     {'DEL', dead, order, raw, handlers}, {'HDEL', dead, ''}, {'ZREM', order, ''}, {'HDEL', raw, ''},
+    {'SADD', groups, ''}, {'SREM', groups, ''},
     {'XGROUP', 'DESTROY', feed, group},
     {'XGROUP', 'CREATE', feed, group, '0-0', 'MKSTREAM', 'ENTRIESREAD', '0'},
 }) do
     if not redis.acl_check_cmd(unpack(command)) then return {FORBIDDEN, command[1]} end
 end
-for i = 7, #KEYS do
+for i = FIRST_MEMORY, #KEYS do
     if not redis.acl_check_cmd('HSET', KEYS[i], '', '') then return {FORBIDDEN, 'HSET'} end
     if not redis.acl_check_cmd('DEL', KEYS[i]) then return {FORBIDDEN, 'DEL'} end
 end
@@ -78,7 +81,8 @@ end
 redis.call('HLEN', dead)
 redis.call('ZCARD', order)
 redis.call('HLEN', raw)
-for i = 7, #KEYS do redis.call('HLEN', KEYS[i]) end
+redis.call('SCARD', groups)
+for i = FIRST_MEMORY, #KEYS do redis.call('HLEN', KEYS[i]) end
 
 -- From here on nothing may fail.
 
@@ -94,7 +98,7 @@ local function native(name)
 end
 
 for i = FIRST, #ARGV do
-    local memory = KEYS[7 + i - FIRST]
+    local memory = KEYS[FIRST_MEMORY + i - FIRST]
     native(group .. '/' .. ARGV[i])
     local resets = redis.call('HINCRBY', memory, 'resets', 1)
     redis.call('DEL', memory)
@@ -112,9 +116,11 @@ if forget then
         'checkpoint', 'event', 'reached', 'open', 'finished', 'start')
     redis.pcall('XGROUP', 'DESTROY', feed, group)
     redis.call('DEL', dead, order, raw, handlers)
+    redis.call('SREM', groups, group)
     return {DONE}
 end
 
+redis.call('SADD', groups, group)
 -- Where only handlers with parallel delivery read the feed there is nothing else to move.
 local is_open = known[3] or known[4] and known[4] ~= '0-0'
 if is_open or #names == 0 then

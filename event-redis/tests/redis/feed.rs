@@ -244,7 +244,13 @@ async fn a_feed_of_another_type_is_refused() {
     let server = server();
     let store = store(&server).await;
     server.command(&["SET", "events:sdlc", "x"]).unwrap();
-    let mut reader = store.follow(&only(), Position::START).await.unwrap();
+    let error = store.follow(&only(), Position::START).await.err().unwrap();
+    assert!(
+        matches!(error, ReadError::Store(StoreError::Refused { .. })),
+        "{error:?}"
+    );
+    let later = Position::new(1, 0);
+    let mut reader = store.follow(&only(), later).await.unwrap();
     let error = soon("an error", reader.next_batch(1)).await.unwrap_err();
     assert!(
         matches!(error, ReadError::Store(StoreError::Refused { .. })),

@@ -521,6 +521,7 @@ async fn a_prefix_stands_before_everything_of_a_group() {
         keys,
         [
             "{shop:events:sdlc}:group:g",
+            "{shop:events:sdlc}:groups",
             "{shop:group:g}:changes",
             "{shop:group:g}:members",
         ]

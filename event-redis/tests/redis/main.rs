@@ -20,8 +20,10 @@ mod parallel_groups;
 mod partitions;
 mod reader;
 mod realtime;
+mod repair;
 mod snapshots;
 mod stored_form;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+mod trimming;

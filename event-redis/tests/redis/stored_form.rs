@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
-    Expected, FeedEntry, Groups, Lease, Metadata, NewEvent, ParallelGroup, ParallelGroups,
-    Partition, Position, RealtimePublisher, Receipt, Reset, Snapshot, Start,
+    Expected, FeedEntry, Groups, Lease, Maintenance, Metadata, NewEvent, ParallelGroup,
+    ParallelGroups, Partition, Position, RealtimePublisher, Receipt, Reset, Snapshot, Start,
+    TrimPolicy, adopt,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
@@ -159,12 +160,13 @@ async fn the_keys_are_those_of_the_table() {
     let fields = ["HKEYS", "{events:sdlc}:snapshot:project:gothic"];
     let fields = server.command(&fields).unwrap();
     assert_eq!(fields.lines().collect::<Vec<_>>(), names("## A snapshot"));
+    trim_and_adopt(&server, &store).await;
     let long = std::time::Duration::from_secs(60);
     let handler = ParallelGroup {
         group: "agents".into(),
         handler: "on_push".into(),
     };
-    let start = Start::Beginning;
+    let start = Start::Now;
     let opened = store.open_parallel(&handler, &only(), start).await;
     opened.unwrap();
     let reset = store.reset("agents", &only(), Reset::MoveTo(start)).await;
@@ -260,6 +262,33 @@ async fn the_keys_are_those_of_the_table() {
     let order = ["ZRANGE", "{events:sdlc}:dead-order:agents", "0", "-1"];
     let member = server.command(&order).unwrap();
     assert_eq!(member.len(), example("00000001763").len());
+}
+
+/// Has the first entries of a feed removed, and one of another program put into a history.
+async fn trim_and_adopt(server: &RedisServer, store: &RedisStore) {
+    let aggregate = r#"{"type":"project","id":"gothic"}"#;
+    let entry = [
+        "type",
+        "phase.changed",
+        "payload",
+        "1",
+        "aggregate",
+        aggregate,
+    ];
+    let position = server.command(&[&["XADD", "events:sdlc", "*"][..], &entry].concat());
+    let position = position.unwrap();
+    assert_eq!(adopt(store, &sdlc()).await.unwrap().adopted, 1);
+    let adopted = server.command(&["HGETALL", "{events:sdlc}:adopted"]);
+    assert_eq!(adopted.unwrap(), format!("{position}\n2"));
+    let policy = TrimPolicy::new().max_entries(20);
+    let trimmed = store.trim_partition(&only(), &policy).await.unwrap();
+    assert_eq!(trimmed.removed, 2);
+    let fields = ["HKEYS", "{events:sdlc}:trimmed"];
+    let fields = server.command(&fields).unwrap();
+    assert_eq!(
+        fields.lines().collect::<Vec<_>>(),
+        names("## What is trimmed away")
+    );
 }
 
 /// Has something delivered from one category to the other and back, and something left in an outbox.

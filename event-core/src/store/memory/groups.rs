@@ -68,6 +68,17 @@ impl GroupContent {
         &mut handling.dead_letters
     }
 
+    /// After which position it needs the entries of a partition; `None` where it reads none in order.
+    pub(super) fn needs_after(&self, partition: &Partition) -> Option<Position> {
+        let handling = self.partitions.get(partition)?;
+        let Progress {
+            checkpoint, open, ..
+        } = &handling.progress;
+        let open = open.iter().map(|open| open.position.before());
+        let needed = open.chain([*checkpoint]).min();
+        needed.filter(|_| handling.is_open)
+    }
+
     fn members(&self, now: Instant) -> Vec<Member> {
         let members = self.members.iter();
         members
@@ -141,12 +152,18 @@ impl Content {
     }
 
     /// The position after which a group begins.
-    pub(super) fn start_of(&self, partition: &Partition, start: Start) -> Position {
-        match start {
+    pub(super) fn start_of(
+        &self,
+        partition: &Partition,
+        start: Start,
+    ) -> Result<Position, StoreError> {
+        let position = match start {
             Start::Beginning => Position::START,
-            Start::Now => self.head(partition),
+            Start::Now => return Ok(self.head(partition)),
             Start::After(position) => position.min(self.head(partition)),
-        }
+        };
+        self.expect_available(partition, position)?;
+        Ok(position)
     }
 
     pub(super) fn entry(&self, partition: &Partition, position: Position) -> EntryFields<'static> {
@@ -208,7 +225,7 @@ impl Groups for MemoryStore {
         let mut content = self.content();
         let to = match reset {
             Reset::Forget => None,
-            Reset::MoveTo(start) => Some(content.start_of(partition, start)),
+            Reset::MoveTo(start) => Some(content.start_of(partition, start)?),
         };
         let handling = content
             .group(group)
@@ -264,7 +281,7 @@ impl Groups for MemoryStore {
             .entry(partition.clone())
             .or_default();
         if !handling.is_open && handling.progress.reached == Position::START {
-            handling.begin_after(from);
+            handling.begin_after(from?);
         }
         Ok(handling.progress.clone())
     }

@@ -44,6 +44,22 @@ impl ParallelContent {
         }
         are_some
     }
+
+    /// After which position each handler needs the entries of a partition.
+    pub(super) fn need_after<'a>(
+        &'a self,
+        partition: &'a Partition,
+    ) -> impl Iterator<Item = (String, Position)> + 'a {
+        let own = self
+            .0
+            .iter()
+            .filter(move |((_, of), deliveries)| of == partition && deliveries.is_open);
+        own.map(|((group, _), deliveries)| {
+            let pending = deliveries.pending.keys().next().map(|first| first.before());
+            let needed = pending.map_or(deliveries.up_to, |first| first.min(deliveries.up_to));
+            (group.to_string(), needed)
+        })
+    }
 }
 
 /// What was delivered of one partition.
@@ -167,8 +183,8 @@ impl ParallelGroups for MemoryStore {
         let up_to = content.start_of(partition, start);
         let deliveries = content.deliveries(group, partition);
         if !deliveries.is_open {
+            deliveries.up_to = up_to?;
             deliveries.is_open = true;
-            deliveries.up_to = up_to;
         }
         Ok(())
     }

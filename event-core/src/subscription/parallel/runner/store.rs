@@ -41,7 +41,7 @@ impl Store {
             };
             let is_refused = match &error {
                 StoreError::Forgotten { .. } => return Err(error.into()),
-                StoreError::Refused { .. } => true,
+                StoreError::Refused { .. } | StoreError::FeedTrimmed { .. } => true,
                 StoreError::Unavailable { .. } => false,
             };
             tracing::error!(%partition, %error, "what has come of entries is not stored; trying again");

@@ -1,0 +1,115 @@
+//! Services that trim feeds, and those that come too late for a feed's beginning.
+
+use std::time::Duration;
+
+use event_core::prelude::*;
+use event_core::{
+    Category, Delivery, HandlerDefinition, Maintenance, ReadError, ServiceError, Start, StoreError,
+    TrimPolicy,
+};
+use tokio::sync::oneshot;
+
+use crate::events::{GithubPush, push};
+
+fn github() -> Category {
+    Category::new("github").unwrap()
+}
+
+fn handler(name: &str) -> HandlerDefinition {
+    let handler = HandlerDefinition::function(name, |_: GithubPush, _: Context| async {});
+    handler.on("github.push")
+}
+
+/// A feed whose first event is trimmed away.
+async fn trimmed() -> MemoryStore {
+    let store = MemoryStore::new();
+    let publisher = Service::builder("publisher")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .build()
+        .unwrap();
+    publisher
+        .publish(vec![push("a", 1), push("b", 2)])
+        .await
+        .unwrap();
+    let policy = TrimPolicy::new().max_entries(1);
+    assert_eq!(store.trim(&github(), &policy).await.unwrap()[0].removed, 1);
+    store
+}
+
+fn is_told<T>(result: &Result<T, ServiceError>) -> bool {
+    matches!(
+        result,
+        Err(ServiceError::Read(ReadError::Store(
+            StoreError::FeedTrimmed { .. }
+        )))
+    )
+}
+
+#[tokio::test]
+async fn a_service_trims_what_its_policy_says_while_it_runs() {
+    let store = MemoryStore::new();
+    let service = Service::builder("s")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(handler("h"))
+        .trim(github(), TrimPolicy::new().max_entries(3))
+        .trim_every(Duration::from_millis(10))
+        .build()
+        .unwrap();
+    let events: Vec<_> = (0..20).map(|n| push("a", n)).collect();
+    let published = service.publish(events).await.unwrap();
+    let first_kept = published.events[17].event.position();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = {
+        let service = service.clone();
+        tokio::spawn(async move {
+            service
+                .run_until(async {
+                    let _ = stopped.await;
+                })
+                .await
+        })
+    };
+    let trimmed = async {
+        while store.first_available(&github().into()).await.unwrap()
+            <= published.events[16].event.position()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), trimmed)
+        .await
+        .unwrap();
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    let left = store
+        .read_feed(&github().into(), first_kept.before(), 10)
+        .await;
+    assert_eq!(left.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_new_group_whose_beginning_is_gone_does_not_run() {
+    for delivery in [Delivery::Ordered, Delivery::Parallel] {
+        let store = trimmed().await;
+        let builder = || {
+            Service::builder("late")
+                .without_discovered_handlers()
+                .store(store.clone())
+                .handler(handler("h").delivery(delivery))
+        };
+        let service = builder().build().unwrap();
+        let idle = service.run_until_idle().await;
+        assert!(is_told(&idle), "{idle:?}");
+        let run = service.run_until(std::future::pending());
+        let run = tokio::time::timeout(Duration::from_secs(30), run)
+            .await
+            .unwrap();
+        assert!(is_told(&run), "{run:?}");
+
+        let first = store.first_available(&github().into()).await.unwrap();
+        let service = builder().start(Start::at(first)).build().unwrap();
+        assert_eq!(service.run_until_idle().await.unwrap().entries, 1);
+    }
+}
