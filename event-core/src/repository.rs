@@ -16,11 +16,13 @@ use crate::aggregate::{Aggregate, can_be_aggregate};
 use crate::codec::{Codec, CodecError, NewEvent};
 use crate::event::{Event, upcasts_are_whole};
 use crate::metrics::{self, SentMetrics};
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{
     Append, AppendError, Appended, Done, EventStore, Expected, ReadError, Receipt, Versions,
 };
+use crate::token::Token;
 
 use cache::StateCache;
 use fold::Fold;
@@ -58,6 +60,14 @@ pub struct Executed<A> {
     pub version: Version,
     /// The new events; none where there was nothing to do.
     pub events: Vec<RecordedEvent>,
+    token: Token,
+}
+
+impl<A> Executed<A> {
+    /// What must be reached to know of the new events; nothing where there are none.
+    pub fn token(&self) -> Token {
+        self.token.clone()
+    }
 }
 
 /// An event of an aggregate's past.
@@ -363,6 +373,7 @@ impl<A: Aggregate> Repository<A> {
                     state: fold.state,
                     version: fold.version,
                     events: Vec::new(),
+                    token: Token::default(),
                 });
             }
             let expected = Expected::Exact(fold.version);
@@ -386,6 +397,7 @@ impl<A: Aggregate> Repository<A> {
                         state: fold.state,
                         version: fold.version,
                         events: recorded(&append, &appended),
+                        token: appended.token(),
                     });
                 }
                 Err(error @ AppendError::Conflict { .. }) if is_newest => match delays.next() {
@@ -472,10 +484,16 @@ impl<A: Aggregate> Repository<A> {
         let fold = self.at_version(aggregate, *done.end()).await?;
         let versions = Versions::from(*done.start()).to(*done.end());
         let events = self.store.read_aggregate(aggregate, &versions).await?;
+        let mut token = Token::default();
+        if let Some(last) = events.last() {
+            let count = self.store.partitions(aggregate.category()).await?;
+            token.reach(Partition::of_aggregate(aggregate, count), last.position());
+        }
         Ok(Executed {
             state: fold.state,
             version: fold.version,
             events,
+            token,
         })
     }
 

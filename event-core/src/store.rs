@@ -8,6 +8,7 @@ mod groups;
 mod limits;
 mod memory;
 mod parallel_groups;
+mod projections;
 mod receipt;
 mod reset;
 mod versions;
@@ -33,6 +34,11 @@ pub use memory::MemoryStore;
 pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Taken,
+};
+pub use projections::{
+    AppendedProjected, ApplyError, InlineStep, InvalidProjectionName, MAX_PROJECTION_NAME_BYTES,
+    ProjectionCheckpoint, ProjectionId, ProjectionStep, ProjectionVersion, ProjectionVersions,
+    Projections, ServeError, is_projection_name,
 };
 pub use receipt::{Done, MAX_COMMAND_ID_BYTES, Receipt};
 pub use reset::{Reset, ResetError, reset_group};
@@ -292,7 +298,7 @@ impl FeedEntry {
 }
 
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
-/// the five traits has this one.
+/// the six traits has this one.
 ///
 /// ```
 /// use event_core::prelude::*;
@@ -305,9 +311,12 @@ impl FeedEntry {
 ///
 /// assert!(service(MemoryStore::new()).is_ok());
 /// ```
-pub trait Backend: EventStore + Groups + ParallelGroups + DeadLetters + Realtime {}
+pub trait Backend:
+    EventStore + Groups + ParallelGroups + DeadLetters + Projections + Realtime
+{
+}
 
-impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Realtime> Backend for T {}
+impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Projections + Realtime> Backend for T {}
 
 #[async_trait]
 impl<T: EventStore + ?Sized> EventStore for Arc<T> {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::graph::{BuildError, Graph, Mistake, Warning};
 use super::health::StateCell;
 use super::observer::Observer;
+use super::projections::{self, INLINE_TIMEOUT, Registration};
 use super::realtime_runner::RealtimeRunner;
 use super::{Inner, Service};
 use crate::aggregate::Aggregate;
@@ -20,7 +21,7 @@ use crate::failure::{Policy, Retry};
 use crate::handler::{Delivery, HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
-use crate::store::{Backend, EventStore, MemoryStore};
+use crate::store::{Backend, MemoryStore};
 use crate::subscription::{
     CategoryHandlers, CircuitBreaker, ParallelDefinition, RateLimit, Settings, Subscription,
 };
@@ -51,6 +52,8 @@ pub struct ServiceBuilder {
     start: Option<Start>,
     shutdown_deadline: Duration,
     system_events: bool,
+    pub(super) projections: Vec<Registration>,
+    pub(super) inline_timeout: Duration,
     mistakes: Vec<Mistake>,
 }
 
@@ -95,6 +98,8 @@ impl ServiceBuilder {
             start: None,
             shutdown_deadline: Duration::from_secs(30),
             system_events: false,
+            projections: Vec::new(),
+            inline_timeout: INLINE_TIMEOUT,
             mistakes: Vec::new(),
         }
     }
@@ -299,9 +304,25 @@ impl ServiceBuilder {
             // So that everything else is checked as well.
             Arc::new(MemoryStore::new())
         });
-        let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
-        let store: Arc<dyn EventStore> = backend.clone();
-        self.dependencies.insert(store);
+        let instance = self
+            .instance
+            .take()
+            .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
+        let projections = projections::build(
+            std::mem::take(&mut self.projections),
+            &backend,
+            &instance,
+            self.lease,
+            &mut mistakes,
+        );
+        let store = projections::appending(&projections, &backend, self.inline_timeout);
+        let publisher = Publisher::new(
+            backend.clone(),
+            Arc::clone(&store),
+            codec.clone(),
+            self.aggregates.clone(),
+        );
+        self.dependencies.insert(Arc::clone(&store));
         self.dependencies.insert(codec.clone());
         self.dependencies.insert(self.clock.clone());
         self.dependencies.insert(publisher.clone());
@@ -420,9 +441,6 @@ impl ServiceBuilder {
                 (category, CategoryHandlers { start, dispatcher })
             })
             .collect();
-        let instance = self
-            .instance
-            .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
         let origin = Origin {
             service: self.name.clone(),
             group: group.to_string(),
@@ -470,6 +488,8 @@ impl ServiceBuilder {
                 handlers,
                 warnings,
                 backend,
+                store,
+                projections: Arc::new(projections),
                 codec: codec.clone(),
                 publisher: publisher.clone(),
                 aggregates: self.aggregates,

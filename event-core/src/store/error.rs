@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::BoxError;
 use crate::codec::CodecError;
-use crate::recorded::{AggregateId, Version};
+use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{Done, Expected, MAX_COMMAND_ID_BYTES};
 
 /// An append that was refused, or whose end is not known.
@@ -155,6 +155,21 @@ pub enum AppendError {
         wanted: u32,
         /// How many have confirmed it.
         reached: u32,
+    },
+    /// The events are stored, but an inline projection has not taken them in. It will, as soon as it can:
+    /// there is nothing to append again.
+    #[error(
+        "stored at {position} of `{partition}`, but projection `{projection}` has not taken it in yet; it is stored, so do not decide anew: {source}"
+    )]
+    NotProjected {
+        /// The projection.
+        projection: String,
+        /// The partition.
+        partition: String,
+        /// Where the last of the events lies.
+        position: Position,
+        /// Why not.
+        source: BoxError,
     },
     /// The store does not answer, and whether the events are stored is not known. Appending the
     /// same again is safe.

@@ -24,6 +24,8 @@
 //! | [`repository`] | loads and commands on top of the store |
 //! | [`receipts`] | a command that is sent again is done once |
 //! | [`snapshots`] | states that are kept, and histories that have the last word |
+//! | [`projections`] | writes with their checkpoint, versions, and who fills them |
+//! | [`projecting`] | projections that services fill: each event once |
 //!
 //! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
 //! finds, or because nothing has come for 30 seconds.
@@ -99,6 +101,10 @@ pub mod repository;
 
 pub mod receipts;
 pub mod snapshots;
+
+pub mod projections;
+
+pub mod projecting;
 
 use std::time::Duration;
 
@@ -391,6 +397,29 @@ macro_rules! store_contract_tests {
                 changes_are_told_by_states_and_events
                 a_conflict_that_does_not_end_is_an_error
             }
+            projections {
+                what_is_written_to_a_projection_is_read
+                keys_of_a_projection_are_read_in_pages
+                a_step_from_another_checkpoint_is_refused
+                of_many_writers_each_step_counts_once
+                what_is_no_count_is_refused_whole
+                versions_of_a_projection_are_switched_and_dropped
+                one_instance_fills_a_version
+                every_version_says_how_far_it_is
+                entries_after_a_position_are_counted
+            }
+            projecting {
+                a_projection_has_each_event_once
+                own_writes_are_waited_for
+                handlers_are_waited_for
+                a_projection_stops_before_what_is_no_event
+                a_failing_method_is_tried_again
+                an_inline_projection_has_what_is_appended
+                an_inline_projection_has_each_event_once
+                an_append_says_that_it_is_stored_where_a_projection_stops
+                a_rebuild_goes_on_and_switches
+                a_sink_has_each_event_once
+            }
         }
     };
     (@rules $suite:ident, $harness:expr; $($module:ident { $($rule:ident)* })*) => {
@@ -446,6 +475,8 @@ mod tests {
             ),
             ("realtime", include_str!("store_contract/realtime.rs")),
             ("repository", include_str!("store_contract/repository.rs")),
+            ("projections", include_str!("store_contract/projections.rs")),
+            ("projecting", include_str!("store_contract/projecting.rs")),
         ];
         crate::testing::rules::assert_all_are_listed(list, &modules);
     }
