@@ -153,6 +153,8 @@ impl Target {
                 page = (page / 2).max(1);
             }
             let is_full = entries.len() >= count;
+            // A store in memory never waits, and others want to run, too.
+            tokio::task::yield_now().await;
             let piece = self.project(from, entries);
             progress.begin(piece.entries).await;
             let to = piece.step.to;

@@ -403,8 +403,16 @@ pub async fn a_rebuild_goes_on_and_switches<H: StoreHarness>(harness: &H) {
     const ACCOUNTS: usize = 10;
     let store = harness.partitioned(&bank(), 2).await;
     let old = build(service(&store, "fills").projection(Balances));
-    let mut times = 40;
-    deposit_to_each(&store, ACCOUNTS, times).await;
+    let mut times = 400;
+    for number in 0..ACCOUNTS {
+        append(
+            &store,
+            &account(&number.to_string()),
+            Expected::NoStream,
+            deposits(times),
+        )
+        .await;
+    }
     old.run_until_idle().await.unwrap();
     let nothing = old.rebuild("balances").await;
     assert!(matches!(
@@ -434,8 +442,6 @@ pub async fn a_rebuild_goes_on_and_switches<H: StoreHarness>(harness: &H) {
             assert_eq!(view.served().await.unwrap(), 1);
             let rebuild = both.rebuild("balances").await.unwrap();
             let progress = rebuild.progress();
-            // Each is broken off a little later than the one before.
-            microseconds += microseconds / 2;
             let patience = Duration::from_micros(microseconds);
             match timeout(patience, rebuild.run()).await {
                 Ok(Ok(rebuilt)) => {
@@ -448,6 +454,8 @@ pub async fn a_rebuild_goes_on_and_switches<H: StoreHarness>(harness: &H) {
                 Ok(Err(error)) => panic!("{error}"),
                 Err(_) => {
                     broken_off += 1;
+                    // The next one a little later.
+                    microseconds += microseconds / 2;
                     deposit_to_each(&store, ACCOUNTS, 1).await;
                     times += 1;
                 }
