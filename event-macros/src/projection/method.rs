@@ -125,12 +125,15 @@ impl<'a> Method<'a> {
                 ReturnType::Type(_, ty) => (**ty).clone(),
             },
         };
+        let before = errors.count();
         for input in &function.sig.inputs {
             if let FnArg::Typed(typed) = input {
                 method.parameter(&typed.ty, owner, errors);
             }
         }
-        method.check_parameters(errors);
+        if errors.count() == before {
+            method.check_parameters(errors);
+        }
         method
     }
 
@@ -198,9 +201,6 @@ impl<'a> Method<'a> {
     }
 
     fn check_parameters(&self, errors: &mut Errors) {
-        if errors.count() > 0 {
-            return;
-        }
         let has = |parameter| self.parameters.contains(&parameter);
         let name = self.ident;
         if !has(Parameter::Event) && !has(Parameter::EventReference) {
