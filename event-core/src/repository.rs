@@ -452,8 +452,12 @@ impl<A: Aggregate> Repository<A> {
             keep,
         };
         let executed = self.execute_with(id, command, Some(&receipt)).await;
-        let is_decided_by_events = executed.as_ref().is_ok_and(|done| !done.events.is_empty());
-        if is_decided_by_events {
+        let is_decided = match &executed {
+            Ok(done) => !done.events.is_empty(),
+            Err(RepositoryError::Append(AppendError::NotProjected { .. })) => true,
+            Err(_) => false,
+        };
+        if is_decided {
             return executed;
         }
         if let Err(RepositoryError::Append(AppendError::AlreadyDone { done, .. })) = executed {

@@ -107,8 +107,11 @@ pub(crate) struct MethodDefinition {
     pub(crate) covers: Declared,
     patterns: Vec<Pattern>,
     past: Past,
-    call: Box<dyn Fn(&RecordedEvent, &mut Writes) -> Result<(), ProjectionFailure> + Send + Sync>,
+    call: UntypedCall,
 }
+
+type UntypedCall =
+    Box<dyn Fn(&RecordedEvent, &mut Writes) -> Result<(), ProjectionFailure> + Send + Sync>;
 
 impl ProjectionDefinition {
     pub(crate) fn new<P: Projection>(projection: P, filled: Filled) -> Self {

@@ -23,6 +23,10 @@ const PAGE: usize = 1_000;
 /// Above so many bytes of payloads in one page, fewer entries are read at once.
 const PAGE_BYTES: usize = 8 << 20;
 
+/// With so many operations a piece is written, though more was read: a script takes no more than about a
+/// million arguments.
+const PIECE_WRITES: usize = 20_000;
+
 /// A version of a projection, and where its state lies.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -85,6 +89,8 @@ struct Piece {
     events: Vec<RecordedEvent>,
     /// How many entries are in it.
     entries: usize,
+    /// Whether there are more that were read.
+    is_cut: bool,
     /// The entry behind it that cannot be taken in.
     failure: Option<(Position, ProjectionFailure)>,
 }
@@ -152,10 +158,11 @@ impl Target {
             if entries.iter().map(FeedEntry::bytes).sum::<usize>() > PAGE_BYTES {
                 page = (page / 2).max(1);
             }
-            let is_full = entries.len() >= count;
+            let was_full = entries.len() >= count;
             // A store in memory never waits, and others want to run, too.
             tokio::task::yield_now().await;
             let piece = self.project(from, entries);
+            let is_full = was_full || piece.is_cut;
             progress.begin(piece.entries).await;
             let to = piece.step.to;
             let next = async {
@@ -226,11 +233,16 @@ impl Target {
             },
             events: Vec::new(),
             entries: 0,
+            is_cut: false,
             failure: None,
         };
-        let mut writes = Writes::default();
+        let (mut writes, mut written) = (Writes::default(), 0);
         let mut taken = Vec::new();
         for entry in entries {
+            if written > PIECE_WRITES {
+                piece.is_cut = true;
+                break;
+            }
             let position = entry.position();
             let event = match entry.into_event() {
                 Ok(event) => event,
@@ -245,6 +257,7 @@ impl Target {
                         piece.failure = Some((position, failure));
                         break;
                     }
+                    written += writes.len();
                     if let Err(NotACount { key, field }) = piece.step.writes.add(&mut writes) {
                         let failure = ProjectionFailure::NotACount { key, field };
                         piece.failure = Some((position, failure));

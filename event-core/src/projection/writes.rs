@@ -95,6 +95,13 @@ impl Writes {
     }
 }
 
+impl Writes {
+    /// How many operations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
+}
+
 /// What events lead to together: for each key what becomes of it. This is what stores write.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProjectionWrites {
