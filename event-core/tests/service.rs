@@ -12,5 +12,7 @@ mod dispatch;
 mod events;
 #[path = "service/flow.rs"]
 mod flow;
+#[path = "service/projections.rs"]
+mod projections;
 #[path = "service/realtime.rs"]
 mod realtime;
