@@ -17,6 +17,7 @@ mod load;
 mod memory;
 mod order;
 mod plan;
+mod projection;
 mod propagate;
 mod realtime;
 mod report;
@@ -89,6 +90,7 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     kept::measure(plan, report).await?;
     feed::measure(plan, report).await?;
     drain::measure(plan, report).await?;
+    projection::measure(plan, report).await?;
     emit::measure(plan, report).await?;
     propagate::measure(plan, report).await?;
     chain::measure(plan, report).await?;

@@ -48,6 +48,13 @@ pub(crate) struct ItemAdded {
     note: String,
 }
 
+impl ItemAdded {
+    /// The number of the article.
+    pub(crate) fn sku(&self) -> &str {
+        &self.sku
+    }
+}
+
 /// State as small as it may be: what is measured is the way to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {

@@ -45,6 +45,20 @@ pub const fn reacts_to_realtime(covers: &Declared, pattern: &str) {
     }
 }
 
+/// A projection takes stored types: of those that the pattern matches, one at least.
+#[track_caller]
+pub const fn is_projected(covers: &Declared, pattern: &str) {
+    if !covers.only_stored(pattern) && covers.only_realtime(pattern) {
+        Message::new()
+            .push("`")
+            .push(pattern)
+            .push(
+                "` is sent in realtime and kept nowhere, so no projection is made of it; remove it",
+            )
+            .panic()
+    }
+}
+
 /// What a handler returns can be what `#[emits(event_type)]` says.
 #[track_caller]
 pub const fn declares(declares: &Declared, event_type: &str, rust_type: &str) {

@@ -330,7 +330,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    fn of<E: HandlerEvent>() -> Self {
+    pub(crate) fn of<E: HandlerEvent>() -> Self {
         Self {
             events: E::PAST,
             split: E::split,

@@ -9,6 +9,7 @@
 //! - [`Aggregate`], [`Repository`]: state that is rebuilt by replay, and decides on commands
 //! - [`EventStore`], [`MemoryStore`]: where events are appended and read
 //! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
+//! - [`Projection`], [`ProjectionView`], [`Token`]: states for reading, and reading one's own writes
 //! - [`Service`]: finds the handlers, checks them and runs them
 //! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
 //! - [`metrics`], [`Health`], [`system`]: what a service tells of itself
@@ -25,6 +26,7 @@ mod pattern;
 mod recorded;
 #[cfg(feature = "schema")]
 mod schema;
+mod token;
 
 mod cause;
 mod clock;
@@ -37,6 +39,8 @@ mod aggregate;
 mod repair;
 mod repository;
 mod snapshot;
+
+pub mod projection;
 
 mod subscription;
 
@@ -70,7 +74,7 @@ pub use event::{
     Category, Declared, Event, EventDefinition, EventRegistration, InvalidCategory, MissingUpcast,
     PastEvent, Upcast, is_event_type,
 };
-pub use event_macros::{Event, emits, event_handler, on};
+pub use event_macros::{Event, emits, event_handler, on, projection};
 pub use failure::{Classifier, Classify, ErrorClass, Failure, OnExhausted, Policy, Retry};
 pub use handler::{
     Context, Delivery, Handler, HandlerDefinition, HandlerError, HandlerEvent, HandlerFuture,
@@ -79,6 +83,10 @@ pub use handler::{
 pub use metadata::{Metadata, RESERVED_KEYS};
 pub use partition::Partition;
 pub use pattern::{InvalidPattern, Pattern, is_pattern};
+pub use projection::{
+    Projection, ProjectionError, ProjectionHealth, ProjectionSink, ProjectionView, Rebuild,
+    WaitError, Writes,
+};
 pub use publisher::{PublishError, Published, PublishedEvent, Publisher};
 pub use realtime::{
     DEFAULT_CAPACITY, Flush, Realtime, RealtimeItem, RealtimePublisher, RealtimeSink,
@@ -99,26 +107,31 @@ pub use service::{
 };
 pub use snapshot::{Snapshot, SnapshotPolicy};
 pub use store::{
-    Acquired, Append, AppendError, Appended, AppendedEvent, Backend, Backlogs, Backpressure,
-    Chosen, Commit, CommitError, Committed, CompactError, Compacted, Consumer, DeadLetter,
-    DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction, Done, EntryEmits,
-    EventStore, Expected, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupBatch,
-    GroupReader, Groups, HeldBack, HistoryPage, InspectedDeadLetter, Lease, Limits,
-    MAX_COMMAND_ID_BYTES, Maintenance, Member, MemoryStore, Open, ParallelGroup, ParallelGroups,
-    ParallelLag, ParallelReader, Progress, ReadError, Receipt, Reset, ResetError, StoreError,
-    Swapped, Taken, Target, TrimPolicy, Trimmed, Versions, Wanted, WhenBacklogged, reset_group,
+    Acquired, Append, AppendError, Appended, AppendedEvent, AppendedProjected, ApplyError, Backend,
+    Backlogs, Backpressure, Chosen, Commit, CommitError, Committed, CompactError, Compacted,
+    Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetterReason, DeadLetters, Direction,
+    Done, EntryEmits, EventStore, Expected, FeedEntry, FeedReader, Finish, FinishError, Finished,
+    GroupBatch, GroupReader, Groups, HeldBack, HistoryPage, InlineStep, InspectedDeadLetter,
+    InvalidProjectionName, Lease, Limits, MAX_COMMAND_ID_BYTES, MAX_PROJECTION_NAME_BYTES,
+    Maintenance, Member, MemoryStore, Open, ParallelGroup, ParallelGroups, ParallelLag,
+    ParallelReader, Progress, ProjectionCheckpoint, ProjectionId, ProjectionStep,
+    ProjectionVersion, ProjectionVersions, Projections, ReadError, Receipt, Reset, ResetError,
+    ServeError, StoreError, Swapped, Taken, Target, TrimPolicy, Trimmed, Versions, Wanted,
+    WhenBacklogged, is_projection_name, reset_group,
 };
 pub use subscription::{
     CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,
 };
+pub use token::{InvalidToken, Token};
 
 /// What most programs need: `use event_core::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         Aggregate, AggregateId, At, BoxError, Context, Emit, Envelope, Event, EventStore, Expected,
-        MemoryStore, Position, Publisher, RecordedEvent, Repository, Service, To, emits,
+        MemoryStore, Position, Publisher, RecordedEvent, Repository, Service, To, Writes, emits,
         event_handler, on, shutdown_signal,
     };
+    pub use event_macros::projection;
 }
 
 /// What generated code needs of other crates.

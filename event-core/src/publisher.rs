@@ -13,13 +13,16 @@ use crate::metrics::SentMetrics;
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
 use crate::repository::recorded;
-use crate::store::{Append, AppendError, Backend, Expected, ReadError, StoreError};
+use crate::store::{Append, AppendError, Backend, EventStore, Expected, ReadError, StoreError};
+use crate::token::Token;
 
 /// Publishes events: a stored event is appended to its feed, a realtime event is sent. Handlers may
 /// have it as a dependency. Clones share everything.
 #[derive(Clone)]
 pub struct Publisher {
     backend: Arc<dyn Backend>,
+    /// Where appends go.
+    store: Arc<dyn EventStore>,
     codec: Codec,
     aggregates: AggregateEvents,
     metrics: Arc<SentMetrics>,
@@ -28,11 +31,13 @@ pub struct Publisher {
 impl Publisher {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
+        store: Arc<dyn EventStore>,
         codec: Codec,
         aggregates: AggregateEvents,
     ) -> Self {
         Self {
             backend,
+            store,
             codec,
             aggregates,
             metrics: Arc::default(),
@@ -167,7 +172,7 @@ impl Publisher {
 
     async fn append(&self, append: Append, published: &mut Published) -> Result<(), PublishError> {
         let span = debug_span!("store", category = %append.target().category());
-        let appended = self.backend.append(&append).instrument(span).await;
+        let appended = self.store.append(&append).instrument(span).await;
         self.metrics.appended(&append, &appended);
         let appended = appended?;
         for (event, place) in recorded(&append, &appended)
@@ -176,6 +181,7 @@ impl Publisher {
         {
             published.push(event, place.repeated);
         }
+        published.token.merge(&appended.token());
         Ok(())
     }
 }
@@ -252,6 +258,7 @@ impl AggregateEvents {
 pub struct Published {
     /// Each of the events.
     pub events: Vec<PublishedEvent>,
+    token: Token,
 }
 
 /// An event that was published.
@@ -264,6 +271,11 @@ pub struct PublishedEvent {
 }
 
 impl Published {
+    /// What must be reached to know of the stored events.
+    pub fn token(&self) -> Token {
+        self.token.clone()
+    }
+
     fn push(&mut self, event: RecordedEvent, repeated: bool) {
         self.events.push(PublishedEvent { event, repeated });
     }

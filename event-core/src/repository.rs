@@ -17,12 +17,14 @@ use crate::aggregate::{Aggregate, can_be_aggregate};
 use crate::codec::{Codec, CodecError, NewEvent};
 use crate::event::{Event, upcasts_are_whole};
 use crate::metrics::{self, SentMetrics};
+use crate::partition::Partition;
 use crate::recorded::{AggregateId, AggregateRef, InvalidAggregateId, RecordedEvent, Version};
 use crate::snapshot::{SnapshotPolicy, SnapshotWriter};
 use crate::store::{
     Append, AppendError, Appended, CompactError, Done, EventStore, Expected, ReadError, Receipt,
     Versions,
 };
+use crate::token::Token;
 
 use cache::StateCache;
 use fold::Fold;
@@ -60,6 +62,14 @@ pub struct Executed<A> {
     pub version: Version,
     /// The new events; none where there was nothing to do.
     pub events: Vec<RecordedEvent>,
+    token: Token,
+}
+
+impl<A> Executed<A> {
+    /// What must be reached to know of the new events; nothing where there are none.
+    pub fn token(&self) -> Token {
+        self.token.clone()
+    }
 }
 
 /// An event of an aggregate's past.
@@ -369,6 +379,7 @@ impl<A: Aggregate> Repository<A> {
                     state: fold.state,
                     version: fold.version,
                     events: Vec::new(),
+                    token: Token::default(),
                 });
             }
             let expected = Expected::Exact(fold.version);
@@ -392,6 +403,7 @@ impl<A: Aggregate> Repository<A> {
                         state: fold.state,
                         version: fold.version,
                         events: recorded(&append, &appended),
+                        token: appended.token(),
                     });
                 }
                 Err(error @ AppendError::Conflict { .. }) if is_newest => match delays.next() {
@@ -446,8 +458,12 @@ impl<A: Aggregate> Repository<A> {
             keep,
         };
         let executed = self.execute_with(id, command, Some(&receipt)).await;
-        let is_decided_by_events = executed.as_ref().is_ok_and(|done| !done.events.is_empty());
-        if is_decided_by_events {
+        let is_decided = match &executed {
+            Ok(done) => !done.events.is_empty(),
+            Err(RepositoryError::Append(AppendError::NotProjected { .. })) => true,
+            Err(_) => false,
+        };
+        if is_decided {
             return executed;
         }
         if let Err(RepositoryError::Append(AppendError::AlreadyDone { done, .. })) = executed {
@@ -478,10 +494,16 @@ impl<A: Aggregate> Repository<A> {
         let fold = self.at_version(aggregate, *done.end()).await?;
         let versions = Versions::from(*done.start()).to(*done.end());
         let events = self.store.read_aggregate(aggregate, &versions).await?;
+        let mut token = Token::default();
+        if let Some(last) = events.last() {
+            let count = self.store.partitions(aggregate.category()).await?;
+            token.reach(Partition::of_aggregate(aggregate, count), last.position());
+        }
         Ok(Executed {
             state: fold.state,
             version: fold.version,
             events,
+            token,
         })
     }
 

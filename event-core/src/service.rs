@@ -4,6 +4,7 @@ mod builder;
 mod graph;
 mod health;
 mod observer;
+mod projections;
 mod realtime_runner;
 mod trimmer;
 
@@ -26,6 +27,7 @@ use crate::codec::Codec;
 use crate::dispatcher::HandlerFailure;
 use crate::emit::Emit;
 use crate::event::Event;
+use crate::projection::{FillError, ProjectionError, ProjectionRunner};
 use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
 use crate::repository::Repository;
@@ -87,6 +89,9 @@ struct Inner {
     handlers: Vec<String>,
     warnings: Vec<Warning>,
     backend: Arc<dyn Backend>,
+    /// Where its own appends go: to the backend, with its inline projections.
+    store: Arc<dyn EventStore>,
+    projections: Arc<ProjectionRunner>,
     codec: Codec,
     publisher: Publisher,
     aggregates: AggregateEvents,
@@ -128,8 +133,7 @@ impl Service {
     pub fn repository<A: Aggregate>(&self) -> Repository<A> {
         let inner = &self.inner;
         inner.aggregates.add(A::TYPE, A::Event::DEFINITIONS);
-        let store: Arc<dyn EventStore> = inner.backend.clone();
-        Repository::with_codec(store, inner.codec.clone())
+        Repository::with_codec(Arc::clone(&inner.store), inner.codec.clone())
     }
 
     /// What it does now, and how far behind it is. Asks the store about every partition of its group;
@@ -149,6 +153,7 @@ impl Service {
             parallel: subscription.parallel_health().await?,
             circuit: subscription.circuit(),
             handlers: inner.handlers.clone(),
+            projections: inner.projections.health().await?,
         })
     }
 
@@ -277,6 +282,7 @@ impl Service {
         if let Some(realtime) = &self.inner.realtime {
             now += realtime.run_until_idle().await?;
         }
+        now += self.inner.projections.run_until_idle().await?;
         Ok(now)
     }
 
@@ -325,6 +331,16 @@ impl Service {
             tasks.spawn(
                 async move {
                     trimmer.run(stopping).await;
+                    Ok(())
+                }
+                .in_current_span(),
+            );
+        }
+        if !self.inner.projections.projections.is_empty() {
+            let (projections, stopping) = (Arc::clone(&self.inner.projections), stopping.clone());
+            tasks.spawn(
+                async move {
+                    projections.run(stopping).await;
                     Ok(())
                 }
                 .in_current_span(),
@@ -480,6 +496,9 @@ pub enum ServiceError {
     /// A feed could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A projection goes no further.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
     /// The group could not be reset.
     #[error(transparent)]
     Reset(#[from] ResetError),
@@ -503,6 +522,12 @@ pub enum ServiceError {
         /// The time it had.
         deadline: Duration,
     },
+}
+
+impl From<FillError> for ServiceError {
+    fn from(error: FillError) -> Self {
+        ServiceError::Projection(error.into())
+    }
 }
 
 impl From<IdleError> for ServiceError {

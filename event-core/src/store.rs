@@ -10,6 +10,7 @@ mod limits;
 mod maintenance;
 mod memory;
 mod parallel_groups;
+mod projections;
 mod receipt;
 mod reset;
 mod trim;
@@ -38,6 +39,11 @@ pub use memory::MemoryStore;
 pub use parallel_groups::{
     Consumer, EntryEmits, Finish, FinishError, Finished, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Taken,
+};
+pub use projections::{
+    AppendedProjected, ApplyError, InlineStep, InvalidProjectionName, MAX_PROJECTION_NAME_BYTES,
+    ProjectionCheckpoint, ProjectionId, ProjectionStep, ProjectionVersion, ProjectionVersions,
+    Projections, ServeError, is_projection_name,
 };
 pub use receipt::{Done, MAX_COMMAND_ID_BYTES, Receipt};
 pub use reset::{Reset, ResetError, reset_group};
@@ -323,7 +329,7 @@ impl FeedEntry {
 }
 
 /// Everything that a [`Service`](crate::Service) asks of a store. Never implemented by hand: what has
-/// the six traits has this one.
+/// the seven traits has this one.
 ///
 /// ```
 /// use event_core::prelude::*;
@@ -337,11 +343,14 @@ impl FeedEntry {
 /// assert!(service(MemoryStore::new()).is_ok());
 /// ```
 pub trait Backend:
-    EventStore + Groups + ParallelGroups + DeadLetters + Realtime + Maintenance
+    EventStore + Groups + ParallelGroups + DeadLetters + Projections + Realtime + Maintenance
 {
 }
 
-impl<T: EventStore + Groups + ParallelGroups + DeadLetters + Realtime + Maintenance> Backend for T {}
+impl<T> Backend for T where
+    T: EventStore + Groups + ParallelGroups + DeadLetters + Projections + Realtime + Maintenance
+{
+}
 
 #[async_trait]
 impl<T: EventStore + ?Sized> EventStore for Arc<T> {

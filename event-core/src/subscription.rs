@@ -214,7 +214,7 @@ impl Subscription {
     }
 
     /// Whether the group has handlers that take the events of a category in order.
-    fn reads(&self, category: &Category) -> bool {
+    pub(crate) fn reads(&self, category: &Category) -> bool {
         self.categories
             .get(category)
             .is_some_and(|handlers| handlers.start.is_some())
@@ -393,7 +393,7 @@ impl Subscription {
         Ok(progress.reached >= position && !progress.open.iter().any(is_open))
     }
 
-    async fn progress(&self, partition: &Partition) -> Result<Progress, StoreError> {
+    pub(crate) async fn progress(&self, partition: &Partition) -> Result<Progress, StoreError> {
         let handlers = self.categories.get(partition.category());
         let Some(start) = handlers.and_then(|handlers| handlers.start) else {
             return Ok(Progress::default());

@@ -1,4 +1,4 @@
-//! Every accepted spelling of `#[derive(Event)]` and `#[event_handler]`, compiled and run.
+//! Every accepted spelling of `#[derive(Event)]`, `#[event_handler]` and `#[projection]`, compiled and run.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,3 +16,5 @@ mod functions;
 mod methods;
 #[path = "macros/policies.rs"]
 mod policies;
+#[path = "macros/projections.rs"]
+mod projections;

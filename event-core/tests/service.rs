@@ -12,6 +12,8 @@ mod dispatch;
 mod events;
 #[path = "service/flow.rs"]
 mod flow;
+#[path = "service/projections.rs"]
+mod projections;
 #[path = "service/realtime.rs"]
 mod realtime;
 #[path = "service/trimming.rs"]

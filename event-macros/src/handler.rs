@@ -12,6 +12,8 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Attribute, ImplItem, Item, ItemFn, ItemImpl, Type};
 
+pub(crate) use expand::assertion;
+
 use crate::arguments::Seen;
 use crate::errors::Errors;
 use crate::source::text;

@@ -6,6 +6,7 @@
 //! | [`#[event_handler]`](macro@event_handler) | a struct | dependencies, found by type |
 //! | | an `impl` block | a handler of each method with `#[on]` |
 //! | | an `async fn` | a handler without dependencies |
+//! | [`#[projection]`](macro@projection) | an `impl` block | a projection of its methods with `#[on]` |
 //! | [`#[on]`](macro@on), [`#[emits]`](macro@emits) | such a method or function | what it reacts to and emits |
 //!
 //! What they generate are calls of public functions of `event-core`: `EventDefinition::new`,
@@ -23,6 +24,7 @@ mod source;
 
 mod event;
 mod handler;
+mod projection;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -221,6 +223,66 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn event_handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     handler::event_handler(arguments.into(), item.into()).into()
+}
+
+/// Makes a projection of a struct: each method with [`#[on]`](macro@on) takes events, and writes what they
+/// lead to.
+///
+/// ```
+/// use event_core::{Event, Metadata, Writes, projection};
+/// use event_core::projection::NotJson;
+/// use serde::{Deserialize, Serialize};
+///
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.push", key = repository)]
+/// # struct GithubPush { repository: String, commits: i64 }
+/// # #[derive(Serialize, Deserialize, Event)]
+/// # #[event("github.repository.deleted", key = repository)]
+/// # struct RepositoryDeleted { repository: String }
+/// struct Pushes;
+///
+/// #[projection(name = "pushes", version = 1)]
+/// impl Pushes {
+///     #[on("github.push")]
+///     fn pushed(
+///         &self,
+///         push: &GithubPush,
+///         metadata: &Metadata,
+///         writes: &mut Writes,
+///     ) -> Result<(), NotJson> {
+///         writes.increment(&push.repository, "commits", push.commits);
+///         writes.set_field(&push.repository, "last", &metadata.timestamp)
+///     }
+///
+///     #[on("github.repository.deleted")]
+///     fn deleted(&self, deleted: RepositoryDeleted, writes: &mut Writes) {
+///         writes.remove(deleted.repository);
+///     }
+/// }
+/// ```
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "pushes"` | its name in the store: letters, digits, `_`, `-` and `.`, with a letter at the beginning |
+/// | `version = 1` | the version of what its methods write; a higher one is filled by a rebuild |
+/// | `crate = path` | where `event_core` is, if not there |
+///
+/// # What a method takes and returns
+///
+/// In any order
+///
+/// | parameter | |
+/// |---|---|
+/// | `event: GithubPush`, `event: &GithubPush` | the event, typed; types that it does not cover are skipped |
+/// | `event: &RecordedEvent`, `event: RecordedEvent` | as it lies in the store, of any type; not where the projection is filled inline |
+/// | `metadata: &Metadata` | what is known of the event beside its payload |
+/// | `writes: &mut Writes` | what it leads to |
+///
+/// It returns nothing, or `Result<(), E>` with an error that becomes a `BoxError`. An error stops the
+/// projection at this event.
+#[proc_macro_attribute]
+pub fn projection(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    projection::projection(arguments.into(), item.into()).into()
 }
 
 /// The events that a handler reacts to: full event types, or patterns, in which `*` is any run of

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use event_core::codec::{entry, history};
 use event_core::{
-    AggregateId, Append, AppendError, Appended, AppendedEvent, CodecError, Done, Expected,
-    Partition, StoreError, Target, encode_message_head,
+    AggregateId, Append, AppendError, Appended, AppendedEvent, AppendedProjected, CodecError, Done,
+    Expected, InlineStep, Partition, StoreError, Target, encode_message_head,
 };
 use redis::{Cmd, RedisWrite, Value};
 
@@ -14,10 +14,10 @@ use crate::connection::Request;
 use crate::error::UnexpectedReply;
 use crate::gathering::{Checked, Way, may_gather};
 use crate::keys::FeedKeys;
-use crate::scripts::{APPEND, append_status};
+use crate::scripts::{APPEND, APPEND_PROJECTED, Script, append_status, projected_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
-use crate::{lag, partitions};
+use crate::{lag, partitions, projections};
 
 pub(crate) const OPERATION: &str = "append";
 const FINDING: &str = "find_receipt";
@@ -29,10 +29,44 @@ const EXISTS: &str = "-2";
 
 /// Stores all events of `append`, or none.
 pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, AppendError> {
+    let metadata = admit(parts, append).await?;
+    if let Some(keys) = gathers(parts, append)? {
+        let checked = || Checked {
+            append: append.clone(),
+            metadata: metadata.clone(),
+        };
+        match keys.appends().enter(parts.patience, checked).await {
+            Way::Gone(outcome) => return outcome,
+            Way::Lead(lead) => {
+                let Some(all) = lead.together(append, &metadata) else {
+                    return send(parts, append, &metadata).await;
+                };
+                let outcome = send(parts, &all.append, &all.metadata).await;
+                if let Some(outcome) = lead.tell(outcome) {
+                    return outcome;
+                }
+            }
+            Way::Alone => {}
+        }
+    }
+    send(parts, append, &metadata).await
+}
+
+/// Stores all events of `append`, or none, and writes to projections in the same step.
+pub(crate) async fn append_projected(
+    parts: &Parts,
+    append: &Append,
+    inline: &[InlineStep],
+) -> Result<AppendedProjected, AppendError> {
+    let metadata = admit(parts, append).await?;
+    send_projected(parts, append, &metadata, inline).await
+}
+
+/// Checks an append, and waits where a group is too far behind. Gives the metadata as it is stored.
+async fn admit(parts: &Parts, append: &Append) -> Result<Vec<String>, AppendError> {
     let metadata = append.check(&parts.limits)?;
-    let category = append.target().category();
     if !parts.backlogs.is_empty() {
-        let count = partitions::count(parts, category).await?;
+        let count = partitions::count(parts, append.target().category()).await?;
         let partition = append.partition(count)?;
         let lag = |group: String, partition: Partition| async move {
             lag::backlog(parts, &group, &partition).await
@@ -42,26 +76,7 @@ pub(crate) async fn append(parts: &Parts, append: &Append) -> Result<Appended, A
             .admit(&partition, append.events().len(), lag)
             .await?;
     }
-    if let Some(keys) = gathers(parts, append)? {
-        let checked = || Checked {
-            append: append.clone(),
-            metadata: metadata.clone(),
-        };
-        match keys.appends().enter(parts.patience, checked).await {
-            Way::Gone(outcome) => return outcome,
-            Way::Lead(lead) => match lead.together(append, &metadata) {
-                Some(all) => {
-                    let outcome = send(parts, &all.append, &all.metadata).await;
-                    if let Some(outcome) = lead.tell(outcome) {
-                        return outcome;
-                    }
-                }
-                None => return send(parts, append, &metadata).await,
-            },
-            Way::Alone => {}
-        }
-    }
-    send(parts, append, &metadata).await
+    Ok(metadata)
 }
 
 /// The keys of the feed where an append may go together with others: it is recognised where it comes
@@ -82,41 +97,102 @@ async fn send(
     append: &Append,
     metadata: &[String],
 ) -> Result<Appended, AppendError> {
+    let stored = send_projected(parts, append, metadata, &[]).await?;
+    Ok(stored.appended)
+}
+
+/// As [`send`], with what is written to projections.
+async fn send_projected(
+    parts: &Parts,
+    append: &Append,
+    metadata: &[String],
+    inline: &[InlineStep],
+) -> Result<AppendedProjected, AppendError> {
     let category = append.target().category();
     loop {
         let settled = parts.keys.settled(category);
         let partition = append.partition(settled.unwrap_or(1))?;
         let keys = parts.keys.of(&partition);
         let assumed = settled.is_none().then(|| parts.keys.partitions(category));
-        let command = encode(parts, &keys, assumed.as_deref(), append, metadata)?;
+        let projected = Projected {
+            partition: &partition,
+            inline,
+        };
+        let command = encode(
+            parts,
+            &keys,
+            assumed.as_deref(),
+            append,
+            metadata,
+            &projected,
+        )?;
+        let script = script_for(inline);
         let reply = match &parts.replication {
             None => {
                 parts
                     .connections
-                    .ask(OPERATION, Request::Command(&command), Some(&APPEND))
+                    .ask(OPERATION, Request::Command(&command), Some(script))
                     .await?
             }
             Some(replication) => {
-                let (reply, reached) = replication.ask(OPERATION, command, &APPEND).await?;
+                let (reply, reached) = replication.ask(OPERATION, command, script).await?;
                 let wanted = replication.wanted();
-                if reached < wanted && holds_events(&reply) {
+                if reached < wanted && holds_events(of_append(&reply, inline)) {
                     return Err(AppendError::NotReplicated { wanted, reached });
                 }
                 reply
             }
         };
+        let (reply, behind) = behind_of(reply, inline)?;
         match decode(&keys, append, reply)? {
-            Outcome::Appended(appended) => {
+            Outcome::Appended(mut appended) => {
                 keys.set_opened();
                 if assumed.is_some() {
                     parts.keys.settle(category, 1);
                 }
-                return Ok(appended);
+                appended.partition = Some(partition);
+                return Ok(AppendedProjected { appended, behind });
             }
             // It is settled now, so that this happens once.
             Outcome::Partitions(count) => parts.keys.settle(category, count),
         }
     }
+}
+
+/// The projections that are written in the same step.
+struct Projected<'a> {
+    partition: &'a Partition,
+    inline: &'a [InlineStep],
+}
+
+/// Ordinary appends have a script that knows nothing of projections.
+fn script_for(inline: &[InlineStep]) -> &'static Script {
+    match inline {
+        [] => &APPEND,
+        _ => &APPEND_PROJECTED,
+    }
+}
+
+/// What the script says of the append itself.
+fn of_append<'a>(reply: &'a Value, inline: &[InlineStep]) -> &'a Value {
+    match reply {
+        Value::Array(values) if !inline.is_empty() => values.first().unwrap_or(reply),
+        _ => reply,
+    }
+}
+
+/// What the script says of the append itself, and the projections that are behind.
+fn behind_of(reply: Value, inline: &[InlineStep]) -> Result<(Value, Vec<usize>), StoreError> {
+    if inline.is_empty() {
+        return Ok((reply, Vec::new()));
+    }
+    let unreadable = |what| UnexpectedReply::form(COMMAND, what).refused(OPERATION);
+    let mut values = wire::array(reply).map_err(unreadable)?.into_iter();
+    let of_append = values.next().ok_or("nothing").map_err(unreadable)?;
+    let is_behind = |value: &Value| *value == Value::Int(projected_status::BEHIND);
+    let statuses = values.enumerate();
+    let behind = statuses.filter_map(|(index, status)| is_behind(&status).then_some(index));
+    Ok((of_append, behind.collect()))
 }
 
 /// What the script replies with, where it does not refuse.
@@ -135,6 +211,7 @@ fn encode(
     assumed: Option<&str>,
     append: &Append,
     metadata: &[String],
+    projected: &Projected<'_>,
 ) -> Result<Cmd, AppendError> {
     let head = match append.target() {
         Target::Feed(_) => None,
@@ -154,14 +231,20 @@ fn encode(
         + usize::from(assumed.is_some())
         + usize::from(publishes)
         + usize::from(receipt.is_some());
-    let argument_count = 5 + append.events().len() * 6;
+    let per_event = 4 + usize::from(head.is_some()) + usize::from(publishes);
+    let argument_count = 4 + usize::from(receipt.is_some()) + append.events().len() * per_event;
+    let inline = projected.inline;
+    let inline_keys = inline.iter();
+    let inline_keys = inline_keys.map(|step| projections::key_count(&step.writes));
+    let all_keys = key_count + inline_keys.sum::<usize>();
     let text_bytes: usize = append
         .events()
         .iter()
         .zip(metadata)
         .map(|(event, metadata)| event.payload().len() + 2 * metadata.len() + 128)
         .sum();
-    let mut command = APPEND.call(key_count, argument_count, 512 + text_bytes);
+    let script = script_for(inline);
+    let mut command = script.call(all_keys, 4 + argument_count, 512 + text_bytes);
 
     command.write_arg(keys.feed().as_bytes());
     if let Some((aggregate, _)) = &head {
@@ -183,7 +266,17 @@ fn encode(
     if let (Some((aggregate, _)), Some(receipt)) = (&head, receipt) {
         keys.write_receipt(&mut command, aggregate, &receipt.command_id);
     }
+    for step in inline {
+        let keys = parts.keys.projection(&step.id);
+        projections::write_keys(&mut command, &keys, &step.writes);
+    }
 
+    if !inline.is_empty() {
+        command.write_arg_fmt(key_count);
+        command.write_arg_fmt(argument_count);
+        command.write_arg_fmt(append.events().len());
+        command.write_arg_fmt(inline.len());
+    }
     match append.expected() {
         Expected::Any => command.write_arg(ANY.as_bytes()),
         Expected::Exists => command.write_arg(EXISTS.as_bytes()),
@@ -222,6 +315,10 @@ fn encode(
         if publishes {
             command.write_arg(encode_message_head(event, keys.feed())?.as_bytes());
         }
+    }
+    for step in inline {
+        let InlineStep { id, writes } = step;
+        projections::write_arguments(&mut command, id, projected.partition, writes);
     }
     Ok(command)
 }
@@ -368,7 +465,10 @@ fn decode(keys: &FeedKeys, append: &Append, reply: Value) -> Result<Outcome, App
     };
     let events = events.map_err(unreadable)?;
     if events.len() == count {
-        Ok(Outcome::Appended(Appended { events }))
+        Ok(Outcome::Appended(Appended {
+            events,
+            partition: None,
+        }))
     } else {
         Err(unreadable("another number of events").into())
     }

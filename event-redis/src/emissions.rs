@@ -710,7 +710,10 @@ impl<'c> Emissions<'c> {
             values = rest;
             let events = wire::stored(positions, wire::count(version)?, aggregate.is_some())?;
             if let Some(stored) = &mut stored[*run] {
-                stored.push(Appended { events });
+                stored.push(Appended {
+                    events,
+                    partition: None,
+                });
             }
         }
         Ok(Stored {

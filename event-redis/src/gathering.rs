@@ -199,14 +199,18 @@ impl Lead {
         // The next call is not to wait for this.
         drop(self);
         match outcome {
-            Ok(Appended { mut events }) => {
+            Ok(Appended {
+                mut events,
+                partition,
+            }) => {
                 for Waiting { checked, turn } in others.into_iter().rev() {
                     let first = events.len().saturating_sub(checked.append.events().len());
                     let events = events.split_off(first);
                     // Who has gone away does not want to know.
-                    let _ = turn.send(Turn::Gone(Ok(Appended { events })));
+                    let partition = partition.clone();
+                    let _ = turn.send(Turn::Gone(Ok(Appended { events, partition })));
                 }
-                Some(Ok(Appended { events }))
+                Some(Ok(Appended { events, partition }))
             }
             // They have waited just as long.
             Err(AppendError::Store(error @ StoreError::Unavailable { .. })) => {

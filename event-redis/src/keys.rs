@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use event_core::{AggregateId, Category, DeadLetterId, ParallelGroup, Partition};
+use event_core::{AggregateId, Category, DeadLetterId, ParallelGroup, Partition, ProjectionId};
 use redis::{Cmd, RedisWrite};
 
 use crate::gathering::Gathering;
@@ -67,6 +67,29 @@ impl Keys {
     /// How many partitions a category has. It lies with partition 0.
     pub(crate) fn partitions(&self, category: &Category) -> String {
         format!("{}partitions", self.of(&Partition::from(category)).braced)
+    }
+
+    /// The names of all projections.
+    pub(crate) fn projections(&self) -> String {
+        format!("{}projections", self.prefix)
+    }
+
+    /// The versions of a projection.
+    pub(crate) fn projection_versions(&self, name: &str) -> String {
+        format!("{{{}projection:{name}}}:versions", self.prefix)
+    }
+
+    /// The keys of a version of a projection.
+    pub(crate) fn projection(&self, id: &ProjectionId) -> ProjectionKeys {
+        let (prefix, name, version) = (&self.prefix, id.name(), id.version());
+        let braced = format!("{{{prefix}projection:{name}}}:v{version}:");
+        ProjectionKeys {
+            versions: self.projection_versions(name),
+            checkpoints: format!("{braced}checkpoints"),
+            names: format!("{braced}keys"),
+            holder: format!("{braced}holder"),
+            braced,
+        }
     }
 
     /// The instances of a group.
@@ -252,6 +275,49 @@ impl FeedKeys {
     }
 }
 
+/// The keys of one version of a projection. All versions of a projection are in one slot.
+#[derive(Debug)]
+pub(crate) struct ProjectionKeys {
+    /// The versions that there are, and which of them is served.
+    pub(crate) versions: String,
+    /// Up to where each partition is in the state.
+    pub(crate) checkpoints: String,
+    /// The names of the keys that have something, in order.
+    pub(crate) names: String,
+    /// The instance that fills the version.
+    pub(crate) holder: String,
+    braced: String,
+}
+
+impl ProjectionKeys {
+    /// Adds the keys that every version has.
+    pub(crate) fn write_all(&self, command: &mut Cmd) {
+        for key in [&self.versions, &self.checkpoints, &self.names, &self.holder] {
+            command.write_arg(key.as_bytes());
+        }
+    }
+
+    /// The document of a key.
+    pub(crate) fn document(&self, key: &str) -> String {
+        format!("{}document:{key}", self.braced)
+    }
+
+    /// The fields of a key.
+    pub(crate) fn fields(&self, key: &str) -> String {
+        format!("{}fields:{key}", self.braced)
+    }
+
+    /// Adds the key of a document to a command.
+    pub(crate) fn write_document(&self, command: &mut Cmd, key: &str) {
+        command.write_arg_fmt(format_args!("{}document:{key}", self.braced));
+    }
+
+    /// Adds the key of fields to a command.
+    pub(crate) fn write_fields(&self, command: &mut Cmd, key: &str) {
+        command.write_arg_fmt(format_args!("{}fields:{key}", self.braced));
+    }
+}
+
 /// What there is of a group in one partition.
 #[derive(Debug)]
 pub(crate) struct GroupKeys {
@@ -359,6 +425,22 @@ mod tests {
         let keys = Keys::new("app:".into());
         assert_eq!(keys.members("g"), "{app:group:g}:members");
         assert_eq!(keys.changes("g"), "{app:group:g}:changes");
+    }
+
+    #[test]
+    fn everything_of_a_projection_is_in_its_slot() {
+        let keys = Keys::new("app:".into());
+        assert_eq!(keys.projections(), "app:projections");
+        let keys = keys.projection(&ProjectionId::new("pushes", 2).unwrap());
+        assert_eq!(keys.versions, "{app:projection:pushes}:versions");
+        assert_eq!(keys.checkpoints, "{app:projection:pushes}:v2:checkpoints");
+        assert_eq!(keys.names, "{app:projection:pushes}:v2:keys");
+        assert_eq!(keys.holder, "{app:projection:pushes}:v2:holder");
+        assert_eq!(
+            keys.document("a}b"),
+            "{app:projection:pushes}:v2:document:a}b"
+        );
+        assert_eq!(keys.fields("a"), "{app:projection:pushes}:v2:fields:a");
     }
 
     #[test]

@@ -76,6 +76,7 @@ mod lag;
 mod outbox;
 mod parallel_groups;
 mod partitions;
+mod projections;
 mod reader;
 mod realtime;
 mod repair;

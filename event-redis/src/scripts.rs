@@ -12,6 +12,42 @@ pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Appends events, and writes to projections in the same step: see the script.
+pub(crate) static APPEND_PROJECTED: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        include_str!("scripts/publish.lua"),
+        include_str!("scripts/project.lua"),
+        include_str!("scripts/append_projected_begin.lua"),
+        include_str!("scripts/append.lua"),
+        include_str!("scripts/append_projected_end.lua")
+    ))
+});
+
+/// Writes to a projection: see the script.
+pub(crate) static APPLY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/project.lua"),
+        include_str!("scripts/apply.lua")
+    ))
+});
+
+/// Makes a version of a projection known: see the script.
+pub(crate) static OPEN_PROJECTION: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/open_projection.lua")));
+
+/// Has a version of a projection be the one that is read: see the script.
+pub(crate) static SERVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/serve.lua")));
+
+/// Removes a version of a projection: see the script.
+pub(crate) static DROP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/drop.lua")));
+
+/// Says which instance fills a version of a projection: see the script.
+pub(crate) static HOLD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/hold.lua")));
+
 /// Keeps the state of an aggregate.
 pub(crate) static SNAPSHOT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/snapshot.lua")));
@@ -181,6 +217,34 @@ pub(crate) mod append_status {
     pub(crate) const TAKEN: i64 = 7;
     pub(crate) const PARTITIONS: i64 = 8;
     pub(crate) const DONE: i64 = 9;
+}
+
+/// What has come of a projection that an append was to write to.
+pub(crate) mod projected_status {
+    pub(crate) const BEHIND: i64 = 1;
+}
+
+/// The statuses that the apply script replies with.
+pub(crate) mod apply_status {
+    pub(crate) const WRITTEN: i64 = 0;
+    pub(crate) const MOVED: i64 = 1;
+    pub(crate) const NO_COUNT: i64 = 2;
+    pub(crate) const UNKNOWN: i64 = 3;
+}
+
+/// The statuses that the script replies with that opens a projection.
+pub(crate) mod open_projection_status {
+    pub(crate) const OPEN: i64 = 0;
+    pub(crate) const DROPPING: i64 = 1;
+    pub(crate) const FORBIDDEN: i64 = 2;
+}
+
+/// The statuses that the drop script replies with.
+pub(crate) mod drop_status {
+    pub(crate) const DROPPED: i64 = 0;
+    pub(crate) const MORE: i64 = 1;
+    pub(crate) const SERVED: i64 = 2;
+    pub(crate) const UNKNOWN: i64 = 3;
 }
 
 /// The statuses that the acquire script replies with.

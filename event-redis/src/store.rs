@@ -1,6 +1,6 @@
 //! The store: what it is made of, and what it does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -9,13 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
-    Acquired, AggregateId, Append, AppendError, Appended, Backlogs, Category, Chosen, Commit,
-    CommitError, Committed, CompactError, Compacted, Consumer, DeadLetter, DeadLetterError,
-    DeadLetterId, DeadLetters, Done, EventStore, FeedEntry, FeedReader, Finish, FinishError,
-    Finished, GroupReader, Groups, HistoryPage, InspectedDeadLetter, Lease, Limits, Maintenance,
-    Member, NewEvent, ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Partition,
-    Pattern, Position, Progress, ReadError, Realtime, RealtimeSubscription, RecordedEvent, Reset,
-    ResetError, Snapshot, Start, StoreError, Swapped, TrimPolicy, Trimmed, Version, Versions,
+    Acquired, AggregateId, Append, AppendError, Appended, AppendedProjected, ApplyError, Backlogs,
+    Category, Chosen, Commit, CommitError, Committed, CompactError, Compacted, Consumer,
+    DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, Done, EventStore, FeedEntry,
+    FeedReader, Finish, FinishError, Finished, GroupReader, Groups, HistoryPage, InlineStep,
+    InspectedDeadLetter, Lease, Limits, Maintenance, Member, NewEvent, ParallelGroup,
+    ParallelGroups, ParallelLag, ParallelReader, Partition, Pattern, Position, Progress,
+    ProjectionCheckpoint, ProjectionId, ProjectionStep, ProjectionVersions, Projections, ReadError,
+    Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError, ServeError, Snapshot, Start,
+    StoreError, Swapped, TrimPolicy, Trimmed, Version, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -31,7 +33,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
-    realtime, repair, reset, snapshots, trim,
+    projections, realtime, repair, reset, snapshots, trim,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -484,6 +486,128 @@ impl Maintenance for RedisStore {
         staging: &str,
     ) -> Result<(), StoreError> {
         repair::discard(&self.parts, aggregate, staging).await
+    }
+}
+
+#[async_trait]
+impl Projections for RedisStore {
+    async fn open_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError> {
+        projections::open(&self.parts, id, categories).await
+    }
+
+    async fn projection_versions(&self, name: &str) -> Result<ProjectionVersions, StoreError> {
+        projections::list(&self.parts, name).await
+    }
+
+    async fn served_projection(&self, name: &str) -> Result<Option<u32>, StoreError> {
+        projections::served(&self.parts, name).await
+    }
+
+    async fn serve_projection(&self, id: &ProjectionId) -> Result<Option<u32>, ServeError> {
+        projections::serve(&self.parts, id).await
+    }
+
+    async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError> {
+        projections::drop(&self.parts, id).await
+    }
+
+    async fn hold_projection(
+        &self,
+        id: &ProjectionId,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        projections::hold(&self.parts, id, instance, lease).await
+    }
+
+    async fn release_projection(
+        &self,
+        id: &ProjectionId,
+        instance: &str,
+    ) -> Result<(), StoreError> {
+        projections::release(&self.parts, id, instance).await
+    }
+
+    async fn projection_checkpoint(
+        &self,
+        id: &ProjectionId,
+        partition: &Partition,
+    ) -> Result<Position, StoreError> {
+        projections::checkpoint(&self.parts, id, partition).await
+    }
+
+    async fn apply_projection(
+        &self,
+        id: &ProjectionId,
+        partition: &Partition,
+        step: &ProjectionStep,
+    ) -> Result<(), ApplyError> {
+        projections::apply(&self.parts, id, partition, step).await
+    }
+
+    async fn projection_document(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+    ) -> Result<Option<String>, StoreError> {
+        projections::document(&self.parts, id, key).await
+    }
+
+    async fn projection_field(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+        field: &str,
+    ) -> Result<Option<String>, StoreError> {
+        projections::field(&self.parts, id, key, field).await
+    }
+
+    async fn projection_fields(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        projections::fields(&self.parts, id, key).await
+    }
+
+    async fn projection_keys(
+        &self,
+        id: &ProjectionId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        projections::keys(&self.parts, id, after, limit).await
+    }
+
+    async fn projection_checkpoints(
+        &self,
+        partition: &Partition,
+    ) -> Result<Vec<ProjectionCheckpoint>, StoreError> {
+        projections::checkpoints(&self.parts, partition).await
+    }
+
+    async fn entries_after(
+        &self,
+        partition: &Partition,
+        after: Position,
+    ) -> Result<u64, StoreError> {
+        projections::entries_after(&self.parts, partition, after).await
+    }
+
+    fn projects_inline(&self) -> bool {
+        self.parts.shares_slots && !self.parts.connections.is_cluster()
+    }
+
+    async fn append_projected(
+        &self,
+        append: &Append,
+        inline: &[InlineStep],
+    ) -> Result<AppendedProjected, AppendError> {
+        append::append_projected(&self.parts, append, inline).await
     }
 }
 

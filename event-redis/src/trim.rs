@@ -6,6 +6,7 @@ use redis::{Cmd, Pipeline, RedisWrite, Value};
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
 use crate::keys::FeedKeys;
+use crate::projections;
 use crate::scripts::{AVAILABLE, TRIM, trim_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
@@ -26,7 +27,9 @@ pub(crate) async fn trim(
     let mut readers = Readers::new();
     let mut removed = 0;
     loop {
-        let command = call(parts, partition, policy, &readers);
+        let projections = projections::checkpoints(parts, partition).await?;
+        let furthest = HeldBack::of_projections(projections);
+        let command = call(parts, partition, policy, furthest.as_ref(), &readers);
         let request = Request::Command(&command);
         let reply = parts
             .connections
@@ -66,11 +69,17 @@ pub(crate) async fn trim(
     }
 }
 
-fn call(parts: &Parts, partition: &Partition, policy: &TrimPolicy, readers: &Readers) -> Cmd {
+fn call(
+    parts: &Parts,
+    partition: &Partition,
+    policy: &TrimPolicy,
+    projection: Option<&HeldBack>,
+    readers: &Readers,
+) -> Cmd {
     let keys = parts.keys.of(partition);
     let handlers: usize = readers.iter().map(|(_, handlers)| handlers.len()).sum();
     let key_count = 4 + 2 * readers.len() + handlers;
-    let argument_count = 4 + 2 * readers.len() + handlers;
+    let argument_count = 6 + 2 * readers.len() + handlers;
     let mut command = TRIM.call(key_count, argument_count, 128 * key_count);
     for key in [keys.feed(), keys.trimmed(), keys.groups(), keys.adopted()] {
         command.write_arg(key.as_bytes());
@@ -98,6 +107,16 @@ fn call(parts: &Parts, partition: &Partition, policy: &TrimPolicy, readers: &Rea
         match limit {
             Some(limit) => command.write_arg_fmt(limit),
             None => command.write_arg(b""),
+        }
+    }
+    match projection {
+        Some(HeldBack { by, needs_after }) => {
+            command.write_arg(by.as_bytes());
+            command.write_arg_fmt(needs_after);
+        }
+        None => {
+            command.write_arg(b"");
+            command.write_arg(b"");
         }
     }
     command.write_arg_fmt(readers.len());

@@ -32,6 +32,12 @@ mod documents {
     struct TrimAFeed;
     #[doc = include_str!("../../docs/how-to/check-and-repair-a-history.md")]
     struct CheckAndRepairAHistory;
+    #[doc = include_str!("../../docs/how-to/add-a-projection.md")]
+    struct AddAProjection;
+    #[doc = include_str!("../../docs/how-to/rebuild-a-projection.md")]
+    struct RebuildAProjection;
+    #[doc = include_str!("../../docs/how-to/read-your-own-writes.md")]
+    struct ReadYourOwnWrites;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

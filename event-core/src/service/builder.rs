@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::graph::{BuildError, Graph, Mistake, Warning};
 use super::health::StateCell;
 use super::observer::Observer;
+use super::projections::{self, INLINE_TIMEOUT, Registration};
 use super::realtime_runner::RealtimeRunner;
 use super::trimmer::Trimmer;
 use super::{Inner, Service};
@@ -21,7 +22,7 @@ use crate::failure::{Policy, Retry};
 use crate::handler::{Delivery, HandlerDefinition, HandlerRegistration, Start};
 use crate::pattern::Pattern;
 use crate::publisher::{AggregateEvents, Publisher};
-use crate::store::{Backend, EventStore, MemoryStore, TrimPolicy};
+use crate::store::{Backend, MemoryStore, TrimPolicy};
 use crate::subscription::{
     CategoryHandlers, CircuitBreaker, ParallelDefinition, RateLimit, Settings, Subscription,
 };
@@ -54,6 +55,8 @@ pub struct ServiceBuilder {
     system_events: bool,
     trimmed: BTreeMap<Category, TrimPolicy>,
     trim_every: Duration,
+    pub(super) projections: Vec<Registration>,
+    pub(super) inline_timeout: Duration,
     mistakes: Vec<Mistake>,
 }
 
@@ -103,6 +106,8 @@ impl ServiceBuilder {
             system_events: false,
             trimmed: BTreeMap::new(),
             trim_every: TRIM_EVERY,
+            projections: Vec::new(),
+            inline_timeout: INLINE_TIMEOUT,
             mistakes: Vec::new(),
         }
     }
@@ -334,9 +339,25 @@ impl ServiceBuilder {
             // So that everything else is checked as well.
             Arc::new(MemoryStore::new())
         });
-        let publisher = Publisher::new(backend.clone(), codec.clone(), self.aggregates.clone());
-        let store: Arc<dyn EventStore> = backend.clone();
-        self.dependencies.insert(store);
+        let instance = self
+            .instance
+            .take()
+            .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
+        let projections = projections::build(
+            std::mem::take(&mut self.projections),
+            &backend,
+            &instance,
+            self.lease,
+            &mut mistakes,
+        );
+        let store = projections::appending(&projections, &backend, self.inline_timeout);
+        let publisher = Publisher::new(
+            backend.clone(),
+            Arc::clone(&store),
+            codec.clone(),
+            self.aggregates.clone(),
+        );
+        self.dependencies.insert(Arc::clone(&store));
         self.dependencies.insert(codec.clone());
         self.dependencies.insert(self.clock.clone());
         self.dependencies.insert(publisher.clone());
@@ -455,9 +476,6 @@ impl ServiceBuilder {
                 (category, CategoryHandlers { start, dispatcher })
             })
             .collect();
-        let instance = self
-            .instance
-            .unwrap_or_else(|| format!("{}-{}", self.name, Uuid::now_v7().simple()));
         let origin = Origin {
             service: self.name.clone(),
             group: group.to_string(),
@@ -512,6 +530,8 @@ impl ServiceBuilder {
                 handlers,
                 warnings,
                 backend,
+                store,
+                projections: Arc::new(projections),
                 codec: codec.clone(),
                 publisher: publisher.clone(),
                 aggregates: self.aggregates,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use crate::dependencies::Dependencies;
-use crate::event::{Category, EventDefinition, EventRegistration, MissingUpcast, is_event_type};
+use crate::event::{
+    Category, Declared, EventDefinition, EventRegistration, MissingUpcast, is_event_type,
+};
 use crate::handler::{Delivery, HandlerDefinition, Start};
 use crate::pattern::Pattern;
 use crate::publisher::AggregateEvents;
@@ -321,32 +323,46 @@ fn stored_categories(definition: &HandlerDefinition) -> BTreeSet<Category> {
 }
 
 fn check_on(definition: &HandlerDefinition, mistakes: &mut Vec<Mistake>) {
-    let handler = || definition.name.clone();
-    if definition.on.is_empty() {
+    let HandlerDefinition {
+        name,
+        on,
+        covers,
+        realtime,
+        ..
+    } = definition;
+    check_patterns(name, on, covers, *realtime, mistakes);
+}
+
+/// Checks what a handler, or a method of a projection, reacts to.
+pub(super) fn check_patterns(
+    name: &str,
+    on: &[String],
+    covers: &Declared,
+    realtime: bool,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let handler = || name.to_owned();
+    if on.is_empty() {
         mistakes.push(Mistake::ReactsToNothing { handler: handler() });
     }
-    for on in &definition.on {
+    for on in on {
         let pattern = on.clone();
         match on.parse::<Pattern>() {
             Err(_) => mistakes.push(Mistake::InvalidPattern {
                 handler: handler(),
                 pattern,
             }),
-            Ok(parsed) if parsed.category().is_none() && !definition.realtime => {
+            Ok(parsed) if parsed.category().is_none() && !realtime => {
                 mistakes.push(Mistake::AnyCategory {
                     handler: handler(),
                     pattern,
                 });
             }
-            Ok(_) if !definition.covers.matches(on) => mistakes.push(Mistake::NotCovered {
+            Ok(_) if !covers.matches(on) => mistakes.push(Mistake::NotCovered {
                 handler: handler(),
                 pattern,
             }),
-            Ok(_)
-                if !definition.realtime
-                    && definition.covers.only_realtime(on)
-                    && !definition.covers.only_stored(on) =>
-            {
+            Ok(_) if !realtime && covers.only_realtime(on) && !covers.only_stored(on) => {
                 mistakes.push(Mistake::NotRealtime {
                     handler: handler(),
                     pattern,
@@ -421,6 +437,36 @@ pub enum Mistake {
     ReactsToNothing {
         /// The handler.
         handler: String,
+    },
+    /// Two projections of one name and version.
+    #[error("two projections are `{projection}`; rename one, or give it another version")]
+    DuplicateProjection {
+        /// Its name and version.
+        projection: String,
+    },
+    /// Not a name for a projection.
+    #[error(
+        "`{name}` is no name for a projection; write letters, digits, `_`, `-` and `.`, with a letter at the beginning"
+    )]
+    InvalidProjectionName {
+        /// What was given.
+        name: String,
+    },
+    /// An inline projection whose events may lie on other nodes than its state.
+    #[error(
+        "`{projection}` cannot be filled inline on this store, whose keys lie on several nodes; register it by `.projection(…)`"
+    )]
+    InlineElsewhere {
+        /// The projection.
+        projection: String,
+    },
+    /// A method of an inline projection that takes what is not known before an event is stored.
+    #[error(
+        "`{method}` takes a `RecordedEvent`, whose position is not known before it is stored; take a typed event, or register the projection by `.projection(…)`"
+    )]
+    InlineRecorded {
+        /// The method.
+        method: String,
     },
     /// Not a pattern of event types.
     #[error(

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::projection::ProjectionHealth;
 use crate::subscription::{CircuitState, ParallelHealth, PartitionHealth};
 
 /// What a service does now, and how far behind it is. Made by
@@ -52,6 +53,9 @@ pub struct Health {
     pub circuit: CircuitState,
     /// The names of the handlers, sorted.
     pub handlers: Vec<String>,
+    /// Every projection of the service.
+    #[serde(default)]
+    pub projections: Vec<ProjectionHealth>,
 }
 
 /// What an instance of a service does.

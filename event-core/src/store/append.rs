@@ -6,6 +6,7 @@ use crate::event::{Category, is_event_type};
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, Version};
 use crate::store::{AppendError, Limits, MAX_COMMAND_ID_BYTES, Receipt};
+use crate::token::Token;
 
 /// At which version an aggregate must be for an append to be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -261,6 +262,8 @@ fn check_event(
 pub struct Appended {
     /// Each of its events.
     pub events: Vec<AppendedEvent>,
+    /// The partition that they lie in, as far as the store says it.
+    pub partition: Option<Partition>,
 }
 
 impl Appended {
@@ -274,6 +277,16 @@ impl Appended {
         self.events
             .last()
             .map_or(Position::START, |event| event.position)
+    }
+
+    /// What must be reached to know of them.
+    pub fn token(&self) -> Token {
+        let mut token = Token::default();
+        let last = self.events.iter().map(|event| event.position).max();
+        if let (Some(partition), Some(last)) = (&self.partition, last) {
+            token.reach(partition.clone(), last);
+        }
+        token
     }
 }
 

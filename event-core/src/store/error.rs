@@ -157,6 +157,21 @@ pub enum AppendError {
         /// How many have confirmed it.
         reached: u32,
     },
+    /// The events are stored, but an inline projection has not taken them in. It will, as soon as it can:
+    /// there is nothing to append again.
+    #[error(
+        "stored at {position} of `{partition}`, but projection `{projection}` has not taken it in yet; it is stored, so do not decide anew: {source}"
+    )]
+    NotProjected {
+        /// The projection.
+        projection: String,
+        /// The partition.
+        partition: String,
+        /// Where the last of the events lies.
+        position: Position,
+        /// Why not.
+        source: BoxError,
+    },
     /// The store does not answer, and whether the events are stored is not known. Appending the
     /// same again is safe.
     #[error(transparent)]

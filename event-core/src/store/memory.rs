@@ -2,6 +2,7 @@ mod dead_letters;
 mod groups;
 mod maintenance;
 mod parallel_groups;
+mod projections;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -29,11 +30,12 @@ use crate::recorded::{AggregateId, Position, Version};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, CompactError, Compacted,
-    Direction, Done, EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError,
-    StoreError, Target, Versions,
+    Direction, Done, EventStore, Expected, FeedEntry, FeedReader, Groups, InlineStep, Limits,
+    ReadError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
+use projections::ProjectionContent;
 
 /// How long the ids of events are remembered.
 const REMEMBERED_FOR: TimeDelta = TimeDelta::hours(24);
@@ -55,6 +57,7 @@ struct Content {
     partitions: HashMap<Category, u32>,
     groups: HashMap<String, GroupContent>,
     parallel: ParallelContent,
+    projections: HashMap<String, ProjectionContent>,
     /// Counts what was written to feeds, for those who read several.
     written: watch::Sender<u64>,
     subscribers: Vec<Subscriber>,
@@ -68,6 +71,7 @@ impl Default for Content {
             partitions: HashMap::new(),
             groups: HashMap::new(),
             parallel: ParallelContent::default(),
+            projections: HashMap::new(),
             written: watch::Sender::new(0),
             subscribers: Vec::new(),
             publisher: RealtimePublisher::default(),
@@ -447,7 +451,10 @@ impl MemoryStore {
         } = prepared;
         let feed = content.feed(partition);
         let mut version = feed.version(append);
-        let mut appended = Appended::default();
+        let mut appended = Appended {
+            partition: Some(partition.clone()),
+            ..Appended::default()
+        };
         let mut fresh = Vec::new();
         for (((event, metadata), tail), repeated) in append
             .events()
@@ -509,11 +516,13 @@ impl MemoryStore {
         }
         Ok(appended)
     }
-}
 
-#[async_trait]
-impl EventStore for MemoryStore {
-    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+    /// Appends, and writes to projections in the same step; gives those that are behind.
+    async fn append_and_project(
+        &self,
+        append: &Append,
+        inline: &[InlineStep],
+    ) -> Result<(Appended, Vec<usize>), AppendError> {
         let prepared = Prepared::new(append, &self.limits)?;
         if !self.backlogs.is_empty() {
             let partition = self.content().partition_of(append)?;
@@ -548,7 +557,12 @@ impl EventStore for MemoryStore {
                 && done.clone().count() == repeated.len()
             {
                 let events = repeated.into_iter().flatten().collect();
-                return Ok(Appended { events });
+                let appended = Appended {
+                    events,
+                    partition: Some(partition.clone()),
+                };
+                let behind = content.project(&partition, &appended, inline, &[]);
+                return Ok((appended, behind));
             }
             return Err(AppendError::AlreadyDone {
                 aggregate: aggregate.clone(),
@@ -558,6 +572,7 @@ impl EventStore for MemoryStore {
         }
         let version = feed.version(append);
         let repeated = feed.repeated(append, version)?;
+        let up_to_date = content.up_to_date(&partition, inline);
         let appended = self.write(&mut content, &partition, append, prepared, &repeated)?;
         if let (Some(aggregate), Some(receipt)) = (append.aggregate(), append.receipt())
             && let Some(first) = appended.events.first()
@@ -573,6 +588,15 @@ impl EventStore for MemoryStore {
                 (until, first.version..=appended.version()),
             );
         }
+        let behind = content.project(&partition, &appended, inline, &up_to_date);
+        Ok((appended, behind))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        let (appended, _) = self.append_and_project(append, &[]).await?;
         Ok(appended)
     }
 

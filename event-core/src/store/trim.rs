@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::partition::Partition;
 use crate::recorded::Position;
+use crate::store::ProjectionCheckpoint;
 
 /// What is kept of a feed. What lies beyond one of the limits may go; without any, everything stays.
 ///
@@ -90,11 +91,24 @@ pub struct Trimmed {
 /// Somebody who has still to read what would have been removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBack {
-    /// Who: the name of a group, `group/handler` for a handler with parallel delivery, or what another
-    /// program has called its consumer group.
+    /// Who: the name of a group, `group/handler` for a handler with parallel delivery, `projection` with a
+    /// name and a version, or what another program has called its consumer group.
     pub by: String,
     /// What lies behind this position is needed.
     pub needs_after: Position,
+}
+
+impl HeldBack {
+    /// Of some projections, the one that needs the most of a partition.
+    pub fn of_projections(
+        checkpoints: impl IntoIterator<Item = ProjectionCheckpoint>,
+    ) -> Option<Self> {
+        let furthest = checkpoints.into_iter().min_by_key(|one| one.position)?;
+        Some(Self {
+            by: format!("projection {}", furthest.id),
+            needs_after: furthest.position,
+        })
+    }
 }
 
 impl fmt::Display for HeldBack {

@@ -27,6 +27,8 @@
 //! | [`compaction`] | histories whose beginning is dropped behind a snapshot |
 //! | [`trimming`] | feeds whose beginning goes, and who needs it |
 //! | [`repair`] | histories and feeds compared, made anew, and entries adopted |
+//! | [`projections`] | writes with their checkpoint, versions, and who fills them |
+//! | [`projecting`] | projections that services fill: each event once |
 //!
 //! The suite waits for what must happen and never sleeps: a rule that is broken fails by what it
 //! finds, or because nothing has come for 30 seconds.
@@ -104,8 +106,11 @@ pub mod receipts;
 pub mod snapshots;
 
 pub mod compaction;
+pub mod projections;
 pub mod repair;
 pub mod trimming;
+
+pub mod projecting;
 
 use std::time::Duration;
 
@@ -416,6 +421,7 @@ macro_rules! store_contract_tests {
                 each_limit_counts
                 all_partitions_are_trimmed
                 what_a_group_has_not_finished_stays
+                what_a_projection_has_not_taken_in_stays
                 what_is_pending_in_parallel_stays
                 a_forgotten_group_keeps_nothing_back
                 a_dead_letter_outlives_its_entry
@@ -438,6 +444,29 @@ macro_rules! store_contract_tests {
                 what_is_not_whole_is_left_as_it_is
                 a_history_made_anew_beside_writers_loses_nothing
                 what_cannot_be_read_is_found
+            }
+            projections {
+                what_is_written_to_a_projection_is_read
+                keys_of_a_projection_are_read_in_pages
+                a_step_from_another_checkpoint_is_refused
+                of_many_writers_each_step_counts_once
+                what_is_no_count_is_refused_whole
+                versions_of_a_projection_are_switched_and_dropped
+                one_instance_fills_a_version
+                every_version_says_how_far_it_is
+                entries_after_a_position_are_counted
+            }
+            projecting {
+                a_projection_has_each_event_once
+                own_writes_are_waited_for
+                handlers_are_waited_for
+                a_projection_stops_before_what_is_no_event
+                a_failing_method_is_tried_again
+                an_inline_projection_has_what_is_appended
+                an_inline_projection_has_each_event_once
+                an_append_says_that_it_is_stored_where_a_projection_stops
+                a_rebuild_goes_on_and_switches
+                a_sink_has_each_event_once
             }
         }
     };
@@ -497,6 +526,8 @@ mod tests {
             ("compaction", include_str!("store_contract/compaction.rs")),
             ("trimming", include_str!("store_contract/trimming.rs")),
             ("repair", include_str!("store_contract/repair.rs")),
+            ("projections", include_str!("store_contract/projections.rs")),
+            ("projecting", include_str!("store_contract/projecting.rs")),
         ];
         crate::testing::rules::assert_all_are_listed(list, &modules);
     }

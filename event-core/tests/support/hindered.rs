@@ -1,5 +1,6 @@
 //! A store that a test hinders: some of what it is asked waits, or is refused.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::pin::Pin;
@@ -9,13 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_core::codec::history::HistoryEntry;
 use event_core::{
-    Acquired, AggregateId, Append, AppendError, Appended, Category, Chosen, Commit, CommitError,
-    Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId, DeadLetters, EventStore,
-    FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups, HistoryPage,
-    InspectedDeadLetter, Lease, Maintenance, Member, MemoryStore, NewEvent, ParallelGroup,
-    ParallelGroups, ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError,
-    Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError, Snapshot, Start, StoreError,
-    Swapped, Taken, TrimPolicy, Trimmed, Version, Versions,
+    Acquired, AggregateId, Append, AppendError, Appended, AppendedProjected, ApplyError, Category,
+    Chosen, Commit, CommitError, Committed, Consumer, DeadLetter, DeadLetterError, DeadLetterId,
+    DeadLetters, EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader,
+    Groups, HistoryPage, InlineStep, InspectedDeadLetter, Lease, Maintenance, Member, MemoryStore,
+    NewEvent, ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Partition, Pattern,
+    Position, Progress, ProjectionCheckpoint, ProjectionId, ProjectionStep, ProjectionVersions,
+    Projections, ReadError, Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError,
+    ServeError, Snapshot, Start, StoreError, Swapped, Taken, TrimPolicy, Trimmed, Version,
+    Versions,
 };
 use tokio::sync::watch;
 
@@ -528,6 +531,124 @@ impl DeadLetters for Hindered {
     ) -> Result<usize, DeadLetterError> {
         let inner = &self.inner;
         inner.discard_dead_letters(group, partition, chosen).await
+    }
+}
+
+#[async_trait]
+impl Projections for Hindered {
+    async fn open_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError> {
+        self.inner.open_projection(id, categories).await
+    }
+
+    async fn projection_versions(&self, name: &str) -> Result<ProjectionVersions, StoreError> {
+        self.inner.projection_versions(name).await
+    }
+
+    async fn serve_projection(&self, id: &ProjectionId) -> Result<Option<u32>, ServeError> {
+        self.inner.serve_projection(id).await
+    }
+
+    async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError> {
+        self.inner.drop_projection(id).await
+    }
+
+    async fn hold_projection(
+        &self,
+        id: &ProjectionId,
+        instance: &str,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        self.inner.hold_projection(id, instance, lease).await
+    }
+
+    async fn release_projection(
+        &self,
+        id: &ProjectionId,
+        instance: &str,
+    ) -> Result<(), StoreError> {
+        self.inner.release_projection(id, instance).await
+    }
+
+    async fn projection_checkpoint(
+        &self,
+        id: &ProjectionId,
+        partition: &Partition,
+    ) -> Result<Position, StoreError> {
+        self.inner.projection_checkpoint(id, partition).await
+    }
+
+    async fn apply_projection(
+        &self,
+        id: &ProjectionId,
+        partition: &Partition,
+        step: &ProjectionStep,
+    ) -> Result<(), ApplyError> {
+        self.inner.apply_projection(id, partition, step).await
+    }
+
+    async fn projection_document(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.projection_document(id, key).await
+    }
+
+    async fn projection_field(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+        field: &str,
+    ) -> Result<Option<String>, StoreError> {
+        self.inner.projection_field(id, key, field).await
+    }
+
+    async fn projection_fields(
+        &self,
+        id: &ProjectionId,
+        key: &str,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        self.inner.projection_fields(id, key).await
+    }
+
+    async fn projection_keys(
+        &self,
+        id: &ProjectionId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.inner.projection_keys(id, after, limit).await
+    }
+
+    async fn projection_checkpoints(
+        &self,
+        partition: &Partition,
+    ) -> Result<Vec<ProjectionCheckpoint>, StoreError> {
+        self.inner.projection_checkpoints(partition).await
+    }
+
+    async fn entries_after(
+        &self,
+        partition: &Partition,
+        after: Position,
+    ) -> Result<u64, StoreError> {
+        self.inner.entries_after(partition, after).await
+    }
+
+    async fn append_projected(
+        &self,
+        append: &Append,
+        inline: &[InlineStep],
+    ) -> Result<AppendedProjected, AppendError> {
+        self.inner.append_projected(append, inline).await
+    }
+
+    fn projects_inline(&self) -> bool {
+        self.inner.projects_inline()
     }
 }
 

@@ -144,7 +144,7 @@ fn declares(method: &Method<'_>, options: &Options) -> TokenStream {
 
 /// A call that the compiler evaluates. If it fails, it is reported at `place`, since all of its
 /// tokens have that span.
-fn assertion(name: &str, place: &impl ToTokens, arguments: &TokenStream) -> TokenStream {
+pub(crate) fn assertion(name: &str, place: &impl ToTokens, arguments: &TokenStream) -> TokenStream {
     let mut spans = place
         .to_token_stream()
         .into_iter()

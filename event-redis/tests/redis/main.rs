@@ -18,6 +18,7 @@ mod history;
 mod outbox;
 mod parallel_groups;
 mod partitions;
+mod projections;
 mod reader;
 mod realtime;
 mod repair;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use event_core::projection::ProjectionWrites;
 use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
     Expected, FeedEntry, Groups, Lease, Maintenance, Metadata, NewEvent, ParallelGroup,
-    ParallelGroups, Partition, Position, RealtimePublisher, Receipt, Reset, Snapshot, Start,
-    TrimPolicy, adopt,
+    ParallelGroups, Partition, Position, ProjectionId, ProjectionStep, Projections,
+    RealtimePublisher, Receipt, Reset, Snapshot, Start, TrimPolicy, Writes, adopt,
 };
 use event_redis::RedisStore;
 use event_tests::RedisServer;
@@ -186,6 +187,8 @@ async fn the_keys_are_those_of_the_table() {
     store.commit(&lease, &commit).await.unwrap();
     emit_both_ways(&server, &store, &lease, &shop).await;
 
+    project_pushes(&server, &store).await;
+
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
     let named = |key: &str| {
@@ -198,6 +201,9 @@ async fn the_keys_are_those_of_the_table() {
         .replace("<feed>", "events:shop")
         .replace("<handler>", "on_push")
         .replace("<n>", "1")
+        .replace("<name>", "pushes")
+        .replace("<version>", "3")
+        .replace("<key>", "octo/hello")
     };
     let (of_shop, others): (Vec<_>, Vec<_>) =
         documented.partition(|key| key.ends_with(":<n>") || key.ends_with(":partitions"));
@@ -288,6 +294,40 @@ async fn trim_and_adopt(server: &RedisServer, store: &RedisStore) {
     assert_eq!(
         fields.lines().collect::<Vec<_>>(),
         names("## What is trimmed away")
+    );
+}
+
+/// Leaves everything that there is of a projection.
+async fn project_pushes(server: &RedisServer, store: &RedisStore) {
+    let id = ProjectionId::new("pushes", 3).unwrap();
+    let categories = [sdlc(), Category::new("stock").unwrap()];
+    store.open_projection(&id, &categories).await.unwrap();
+    let long = std::time::Duration::from_secs(60);
+    assert!(store.hold_projection(&id, "a", long).await.unwrap());
+    let mut writes = Writes::default();
+    writes.set("octo/hello", &[1]).unwrap();
+    writes.set_field("octo/hello", "by", "mona").unwrap();
+    writes.increment("octo/hello", "commits", 2);
+    let step = ProjectionStep {
+        from: Position::START,
+        to: Position::new(7, 0),
+        writes: ProjectionWrites::of(writes).unwrap(),
+    };
+    let third = Partition::new(sdlc(), 3);
+    store.apply_projection(&id, &third, &step).await.unwrap();
+    let asked = |command: &[&str]| server.command(command).unwrap();
+    let versions = "{projection:pushes}:versions";
+    assert_eq!(asked(&["HGET", versions, "served"]), "3");
+    assert_eq!(asked(&["HGET", versions, "3"]), "live sdlc stock");
+    assert!(section("## A projection").contains("`live order stock`"));
+    let of_version = |rest: &str| format!("{{projection:pushes}}:v3:{rest}");
+    assert_eq!(asked(&["GET", &of_version("document:octo/hello")]), "[1]");
+    let fields = of_version("fields:octo/hello");
+    assert_eq!(asked(&["HGET", &fields, "by"]), "\"mona\"");
+    assert_eq!(asked(&["HGET", &fields, "commits"]), "2");
+    assert_eq!(
+        asked(&["HGET", &of_version("checkpoints"), "sdlc:3"]),
+        "7-0"
     );
 }
 

@@ -23,6 +23,8 @@ impl Content {
         });
         let readers = in_order.chain(self.parallel.need_after(partition));
         let held_back = readers.map(|(by, needs_after)| HeldBack { by, needs_after });
+        let projections = self.projection_checkpoints(partition);
+        let held_back = held_back.chain(HeldBack::of_projections(projections));
         held_back.min_by(|a, b| (a.needs_after, &a.by).cmp(&(b.needs_after, &b.by)))
     }
 

@@ -12,12 +12,18 @@ use super::steps::{
 };
 use crate::handler::Start;
 use crate::partition::Partition;
-use crate::recorded::Position;
+use crate::projection::{
+    Projection, ProjectionError, ProjectionFailure, ProjectionMethod, ProjectionWrites, Writes,
+};
+use crate::recorded::{Position, RecordedEvent};
+use crate::service::ServiceError;
 use crate::store::{
     Append, Commit, Consumer, DeadLetters, EventStore, Expected, Finish, Groups, Maintenance, Open,
-    ParallelGroup, ParallelGroups, Progress, ReadError, Reset, ResetError, StoreError, TrimPolicy,
-    Trimmed, Wanted,
+    ParallelGroup, ParallelGroups, Progress, ProjectionId, ProjectionStep, Projections, ReadError,
+    Reset, ResetError, StoreError, TrimPolicy, Trimmed, Wanted,
 };
+
+use crate::testing::running::{build, service};
 
 /// The only partition of the bank.
 fn only() -> Partition {
@@ -240,6 +246,70 @@ pub async fn what_a_group_has_not_finished_stays<H: StoreHarness>(harness: &H) {
     assert_eq!(store.lag("late", &only()).await.unwrap(), 0);
     let (_, progress) = acquire(&store, "late", &only(), "a", LONG).await;
     assert_eq!(progress.checkpoint, at[5]);
+}
+
+/// What a version of a projection has not taken in stays, whichever version is read; one that begins behind
+/// a trim is told.
+pub async fn what_a_projection_has_not_taken_in_stays<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let version = |number| ProjectionId::new("balances", number).expect("it is a name");
+    for number in [1, 2] {
+        store
+            .open_projection(&version(number), &[bank()])
+            .await
+            .expect("it must be opened");
+    }
+    let at = events(&store, 6).await;
+    let step = |from, to| ProjectionStep {
+        from,
+        to,
+        writes: ProjectionWrites::default(),
+    };
+    for (number, to) in [(1, at[5]), (2, at[2])] {
+        let step = step(Position::START, to);
+        let applied = store
+            .apply_projection(&version(number), &only(), &step)
+            .await;
+        applied.expect("nobody else writes");
+    }
+    let trimmed = trim(&store, &all()).await;
+    assert_eq!(
+        (trimmed.removed, trimmed.first_available),
+        (3, at[2].next())
+    );
+    let held_back = trimmed.held_back_by.expect("version 2 is behind");
+    assert_eq!(
+        (&*held_back.by, held_back.needs_after),
+        ("projection balances v2", at[2])
+    );
+
+    store
+        .drop_projection(&version(2))
+        .await
+        .expect("it is not served");
+    assert_eq!(trim(&store, &all()).await.removed, 3);
+    assert_eq!(trim(&store, &all()).await.held_back_by, None);
+
+    struct Late;
+    impl Projection for Late {
+        const NAME: &'static str = "late";
+        const VERSION: u32 = 1;
+        fn methods() -> Vec<ProjectionMethod<Self>> {
+            let ignore = |_: &Self, _: RecordedEvent, _: &mut Writes| {};
+            vec![ProjectionMethod::new("ignore", ignore).on("bank.*")]
+        }
+    }
+    let late = build(service(&store, "late").projection(Late));
+    match late.run_until_idle().await {
+        Err(ServiceError::Projection(ProjectionError::Stopped(stopped))) => {
+            assert_eq!(stopped.position, at[5].next());
+            assert!(
+                matches!(&*stopped.failure, ProjectionFailure::Trimmed),
+                "{stopped}"
+            );
+        }
+        other => panic!("it must be told, and came to {other:?}"),
+    }
 }
 
 /// What is pending for a handler with parallel delivery stays, and what it has still to take.

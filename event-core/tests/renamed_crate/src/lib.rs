@@ -32,6 +32,24 @@ pub enum ProjectEvent {
 #[event("ai.response.chunk", realtime, crate = es)]
 pub struct ResponseChunk {}
 
+/// A projection.
+pub struct Pushes;
+
+#[es::projection(name = "pushes", version = 1, crate = es)]
+impl Pushes {
+    /// A method that takes everything.
+    #[on("github.push")]
+    pub fn push(
+        &self,
+        event: GithubPush,
+        _: &es::Metadata,
+        writes: &mut es::Writes,
+    ) -> Result<(), es::BoxError> {
+        writes.increment(event.repository, "pushes", 1);
+        Ok(())
+    }
+}
+
 /// A struct of handlers, with dependencies.
 #[es::event_handler(crate = es)]
 pub struct Repositories {

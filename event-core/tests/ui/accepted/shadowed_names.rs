@@ -67,6 +67,19 @@ impl Repositories {
 #[::event_core::event_handler(on = "github.push", realtime)]
 async fn handle(_: &::event_core::RecordedEvent) {}
 
+#[::event_core::projection(name = "pushes", version = 1)]
+impl GithubPush {
+    #[on("github.push")]
+    fn push(
+        &self,
+        _: &GithubPush,
+        _: &::event_core::Metadata,
+        _: &mut ::event_core::Writes,
+    ) -> ::core::result::Result<(), ::core::fmt::Error> {
+        ::core::result::Result::Ok(())
+    }
+}
+
 fn main() {
     let names: ::std::vec::Vec<_> = ::std::iter::Iterator::collect(::std::iter::Iterator::map(
         ::std::iter::IntoIterator::into_iter(::event_core::HandlerRegistration::all()),
