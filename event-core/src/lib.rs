@@ -10,6 +10,7 @@
 //! - [`EventStore`], [`MemoryStore`]: where events are appended and read
 //! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
 //! - [`Service`]: finds the handlers, checks them and runs them
+//! - [`Recording`]: what has happened, in a file
 //! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
 //! - [`metrics`], [`Health`], [`system`]: what a service tells of itself
 //! - [`testing`]: scenarios, services under test, and the suite that every store must pass
@@ -36,6 +37,9 @@ pub mod store;
 mod aggregate;
 mod repository;
 mod snapshot;
+
+mod positions;
+mod recording;
 
 mod subscription;
 
@@ -78,6 +82,7 @@ pub use handler::{
 pub use metadata::{Metadata, RESERVED_KEYS};
 pub use partition::Partition;
 pub use pattern::{InvalidPattern, Pattern, is_pattern};
+pub use positions::Positions;
 pub use publisher::{PublishError, Published, PublishedEvent, Publisher};
 pub use realtime::{
     DEFAULT_CAPACITY, Flush, Realtime, RealtimeItem, RealtimePublisher, RealtimeSink,
@@ -86,6 +91,9 @@ pub use realtime::{
 pub use recorded::{
     AggregateId, AggregateRef, InvalidAggregateId, InvalidPosition, MAX_AGGREGATE_ID_BYTES,
     Position, RecordedEvent, Version,
+};
+pub use recording::{
+    Recorder, Recording, RecordingError, RecordingLine, RecordingReader, Redaction,
 };
 pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};
 pub use service::{
@@ -100,7 +108,8 @@ pub use store::{
     FeedReader, Finish, FinishError, Finished, GroupBatch, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, MAX_COMMAND_ID_BYTES, Member, MemoryStore, Open,
     ParallelGroup, ParallelGroups, ParallelLag, ParallelReader, Progress, ReadError, Receipt,
-    Reset, ResetError, StoreError, Taken, Target, Versions, Wanted, WhenBacklogged, reset_group,
+    Reset, ResetError, Restore, RestoreEntry, RestoreError, StoreError, Taken, Target, Versions,
+    Wanted, WhenBacklogged, reset_group,
 };
 pub use subscription::{
     CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,

@@ -75,6 +75,7 @@ mod partitions;
 mod reader;
 mod realtime;
 mod reset;
+mod restore;
 mod scripts;
 mod snapshots;
 mod start;

@@ -36,6 +36,10 @@ pub(crate) static COUNT: LazyLock<Script> =
 pub(crate) static RESET: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/reset.lua")));
 
+/// Stores recorded events where they lay: see the script.
+pub(crate) static RESTORE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/restore.lua")));
+
 /// Makes an instance the owner of a partition: see the script.
 pub(crate) static ACQUIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
@@ -166,6 +170,16 @@ pub(crate) mod reset_status {
     pub(crate) const FORBIDDEN: i64 = 2;
     pub(crate) const OWNED: i64 = 3;
     pub(crate) const HANDLERS: i64 = 4;
+}
+
+/// The statuses that the restore script replies with.
+pub(crate) mod restore_status {
+    pub(crate) const STORED: i64 = 0;
+    pub(crate) const BEHIND: i64 = 1;
+    pub(crate) const VERSION: i64 = 2;
+    pub(crate) const UNREADABLE: i64 = 3;
+    pub(crate) const FORMAT: i64 = 4;
+    pub(crate) const FORBIDDEN: i64 = 5;
 }
 
 /// The statuses that the finish script replies with.

@@ -14,7 +14,8 @@ use event_core::{
     EventStore, FeedEntry, FeedReader, Finish, FinishError, Finished, GroupReader, Groups,
     InspectedDeadLetter, Lease, Limits, Member, NewEvent, ParallelGroup, ParallelGroups,
     ParallelLag, ParallelReader, Partition, Pattern, Position, Progress, ReadError, Realtime,
-    RealtimeSubscription, Reset, ResetError, Snapshot, Start, StoreError, Versions,
+    RealtimeSubscription, Reset, ResetError, Restore, RestoreError, Snapshot, Start, StoreError,
+    Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -30,7 +31,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
-    realtime, reset, snapshots,
+    realtime, reset, restore, snapshots,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -166,6 +167,10 @@ impl EventStore for RedisStore {
 
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
         Ok(feed::head(&self.parts, partition).await?)
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        restore::restore(&self.parts, restore).await
     }
 }
 

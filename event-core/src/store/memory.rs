@@ -1,6 +1,7 @@
 mod dead_letters;
 mod groups;
 mod parallel_groups;
+mod restore;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -28,8 +29,8 @@ use crate::recorded::{AggregateId, Position, Version};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, Direction, Done,
-    EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError, StoreError, Target,
-    Versions,
+    EventStore, Expected, FeedEntry, FeedReader, Groups, Limits, ReadError, Restore, RestoreError,
+    StoreError, Target, Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
@@ -645,6 +646,10 @@ impl EventStore for MemoryStore {
             .feeds
             .get(partition)
             .map_or(Position::START, |feed| *feed.head.borrow()))
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        self.restore_all(restore)
     }
 }
 
