@@ -10,7 +10,7 @@
 //! - [`EventStore`], [`MemoryStore`]: where events are appended and read
 //! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
 //! - [`Service`]: finds the handlers, checks them and runs them
-//! - [`Recording`]: what has happened, in a file
+//! - [`Replay`], [`Recording`]: what has happened, again: into handlers, and in tests
 //! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
 //! - [`metrics`], [`Health`], [`system`]: what a service tells of itself
 //! - [`testing`]: scenarios, services under test, and the suite that every store must pass
@@ -55,6 +55,7 @@ mod emit;
 mod publisher;
 mod realtime;
 
+mod replay;
 mod service;
 pub mod system;
 
@@ -95,6 +96,7 @@ pub use recorded::{
 pub use recording::{
     Recorder, Recording, RecordingError, RecordingLine, RecordingReader, Redaction,
 };
+pub use replay::{Replay, ReplayError, ReplayFailure, ReplayReport};
 pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};
 pub use service::{
     BuildError, Dispatched, Handled, Health, Mistake, Service, ServiceBuilder, ServiceError,

@@ -334,6 +334,7 @@ impl ServiceBuilder {
                         emits: definition.emits.clone(),
                         handler,
                         delivery: definition.delivery,
+                        allows_replay: definition.allows_replay,
                         policy: self
                             .policies
                             .get(&definition.name)
@@ -453,6 +454,8 @@ impl ServiceBuilder {
                 dispatcher(realtime),
             ))
         });
+        let emits = definitions.iter().flat_map(|handler| &handler.emits);
+        let emits = emits.cloned().collect();
         let handlers: Vec<String> = definitions
             .into_iter()
             .map(|handler| handler.name)
@@ -468,6 +471,7 @@ impl ServiceBuilder {
             inner: Arc::new(Inner {
                 name: self.name,
                 handlers,
+                emits,
                 warnings,
                 backend,
                 codec: codec.clone(),
