@@ -10,3 +10,7 @@
 mod events;
 #[path = "recordings/files.rs"]
 mod files;
+#[path = "recordings/replay_safe.rs"]
+mod replay_safe;
+#[path = "recordings/replayed.rs"]
+mod replayed;
