@@ -19,6 +19,7 @@ mod order;
 mod plan;
 mod propagate;
 mod realtime;
+mod replay;
 mod report;
 mod rounds;
 mod running;
@@ -95,7 +96,8 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     takeover::measure(plan, report).await?;
     realtime::measure(plan, report).await?;
     memory::measure(plan, report).await?;
-    dispatch::measure(plan, report).await
+    dispatch::measure(plan, report).await?;
+    replay::measure(plan, report).await
 }
 
 /// An empty server: each group of rows has its own, so that none inherits the other's data.
