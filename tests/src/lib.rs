@@ -28,6 +28,12 @@ mod documents {
     struct DoACommandOnce;
     #[doc = include_str!("../../docs/how-to/load-long-histories-fast.md")]
     struct LoadLongHistoriesFast;
+    #[doc = include_str!("../../docs/how-to/record-and-replay.md")]
+    struct RecordAndReplay;
+    #[doc = include_str!("../../docs/how-to/replay-into-handlers.md")]
+    struct ReplayIntoHandlers;
+    #[doc = include_str!("../../docs/how-to/undo-a-bad-deploy.md")]
+    struct UndoABadDeploy;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]
