@@ -20,6 +20,7 @@ mod plan;
 mod projection;
 mod propagate;
 mod realtime;
+mod replay;
 mod report;
 mod rounds;
 mod running;
@@ -97,7 +98,8 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     takeover::measure(plan, report).await?;
     realtime::measure(plan, report).await?;
     memory::measure(plan, report).await?;
-    dispatch::measure(plan, report).await
+    dispatch::measure(plan, report).await?;
+    replay::measure(plan, report).await
 }
 
 /// An empty server: each group of rows has its own, so that none inherits the other's data.

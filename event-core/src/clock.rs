@@ -42,6 +42,13 @@ impl Clock {
             micros.fetch_add(by.num_microseconds().unwrap_or_default(), Ordering::SeqCst);
         }
     }
+
+    /// Sets a set clock, be that forward or back, and leaves the system's alone.
+    pub fn set(&self, time: DateTime<Utc>) {
+        if let Some(micros) = &self.set {
+            micros.store(time.timestamp_micros(), Ordering::SeqCst);
+        }
+    }
 }
 
 impl fmt::Debug for Clock {
@@ -77,6 +84,13 @@ impl Ids {
         match &self.next {
             Some(next) => Uuid::from_u128(next.fetch_add(1, Ordering::SeqCst).into()),
             None => Uuid::now_v7(),
+        }
+    }
+
+    /// Goes on behind this id, where it counts and is not there yet.
+    pub(crate) fn skip(&self, id: Uuid) {
+        if let (Some(next), Ok(id)) = (&self.next, u64::try_from(id.as_u128())) {
+            next.fetch_max(id.saturating_add(1), Ordering::SeqCst);
         }
     }
 }

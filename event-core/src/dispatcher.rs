@@ -50,6 +50,7 @@ pub(crate) struct Route {
     pub(crate) emits: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) delivery: Delivery,
+    pub(crate) allows_replay: bool,
     pub(crate) policy: Policy,
     pub(crate) classifier: Classifier,
     /// Resolved at the first call.
@@ -102,6 +103,19 @@ impl Route {
             }
         }
         Ok(emissions)
+    }
+
+    /// Makes sure that it may emit what it has returned.
+    fn check_declared(&self, emissions: &[Emission]) -> Result<(), HandlerError> {
+        for emission in emissions {
+            let event_type = emission.event.event_type();
+            if !self.emits.iter().any(|declared| declared == event_type) {
+                return Err(HandlerError::Undeclared {
+                    event_type: event_type.to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// What an error means for the event.
@@ -177,45 +191,48 @@ impl Dispatcher {
         event: &RecordedEvent,
         attempt: u32,
     ) -> Result<Prepared, HandlerError> {
-        let metadata = event.metadata();
-        let context = Context {
-            handler: Arc::clone(&route.name),
-            group: Arc::clone(&self.group),
-            event: event.clone(),
-            attempt,
-            part: 0,
-            codec: self.codec.clone(),
-        };
-        let span = info_span!(
-            "handler",
-            name = &*route.name,
-            event_type = event.event_type(),
-            event_id = %metadata.event_id,
-            traceparent = metadata.traceparent.as_deref(),
-            attempt,
-        );
-        trace::follow(&span, metadata.traceparent.as_deref());
-        let work = async {
-            // A handler's panic is a failed attempt, and no end of this task.
-            let call = AssertUnwindSafe(route.handle(event, &context)).catch_unwind();
-            let called = match route.policy.timeout {
-                None => call.await,
-                Some(timeout) => tokio::time::timeout(timeout, call)
-                    .await
-                    .map_err(|_| HandlerError::TimedOut(timeout))?,
-            };
-            let emissions = called
-                .unwrap_or_else(|panic| Err(HandlerError::Panicked(panic_message(&*panic))))?;
-            self.prepare(route, emissions).await
-        };
+        let context = self.context(route, event, attempt);
+        let work = async { self.prepare(route, call(route, &context).await?).await };
         let begun = Instant::now();
-        let result = Cause::of(event).during(work.instrument(span)).await;
+        let result = within(&context, work).await;
         let took = begun.elapsed();
         match &result {
             Ok(_) => route.metrics(&self.group).succeeded(took),
             Err(error) => metrics::failed(&self.group, &route.name, error, took),
         }
         result
+    }
+
+    /// Calls a handler once more for an event of the past. What it returns is looked at, and dropped; gives
+    /// how many events that was.
+    pub(crate) async fn replay(
+        &self,
+        route: &Route,
+        event: &RecordedEvent,
+        attempt: u32,
+    ) -> Result<usize, HandlerError> {
+        let context = Context {
+            is_replay: true,
+            ..self.context(route, event, attempt)
+        };
+        let work = async {
+            let emissions = call(route, &context).await?;
+            route.check_declared(&emissions)?;
+            Ok(emissions.len())
+        };
+        within(&context, work).await
+    }
+
+    fn context(&self, route: &Route, event: &RecordedEvent, attempt: u32) -> Context {
+        Context {
+            handler: Arc::clone(&route.name),
+            group: Arc::clone(&self.group),
+            event: event.clone(),
+            attempt,
+            part: 0,
+            is_replay: false,
+            codec: self.codec.clone(),
+        }
     }
 
     async fn prepare(
@@ -226,14 +243,7 @@ impl Dispatcher {
         if emissions.is_empty() {
             return Ok(Prepared::default());
         }
-        for emission in &emissions {
-            let event_type = emission.event.event_type();
-            if !route.emits.iter().any(|declared| declared == event_type) {
-                return Err(HandlerError::Undeclared {
-                    event_type: event_type.to_owned(),
-                });
-            }
-        }
+        route.check_declared(&emissions)?;
         let span = tracing::debug_span!("emit", events = emissions.len());
         async {
             let mut prepared = self.publisher.prepare(emissions).await?;
@@ -244,6 +254,37 @@ impl Dispatcher {
         .await
         .map_err(|error: crate::publisher::PublishError| HandlerError::Publish(error.into()))
     }
+}
+
+/// Calls a handler, and gives what it returns.
+async fn call(route: &Route, context: &Context) -> Result<Vec<Emission>, HandlerError> {
+    // A handler's panic is a failed attempt, and no end of this task.
+    let call = AssertUnwindSafe(route.handle(&context.event, context)).catch_unwind();
+    let called = match route.policy.timeout {
+        None => call.await,
+        Some(timeout) => tokio::time::timeout(timeout, call)
+            .await
+            .map_err(|_| HandlerError::TimedOut(timeout))?,
+    };
+    called.unwrap_or_else(|panic| Err(HandlerError::Panicked(panic_message(&*panic))))
+}
+
+/// Does what belongs to a call, within its span, and with its event as the cause of what is made.
+async fn within<T>(context: &Context, work: impl Future<Output = T>) -> T {
+    let metadata = context.event.metadata();
+    let span = info_span!(
+        "handler",
+        name = &*context.handler,
+        event_type = context.event.event_type(),
+        event_id = %metadata.event_id,
+        traceparent = metadata.traceparent.as_deref(),
+        attempt = context.attempt,
+        replay = context.is_replay.then_some(true),
+    );
+    trace::follow(&span, metadata.traceparent.as_deref());
+    Cause::of(&context.event)
+        .during(work.instrument(span))
+        .await
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -74,6 +74,7 @@ pub struct Context {
     pub(crate) attempt: u32,
     /// Which part of an event it is whose type was split, counted from 0.
     pub(crate) part: usize,
+    pub(crate) is_replay: bool,
     pub(crate) codec: Codec,
 }
 
@@ -101,6 +102,12 @@ impl Context {
     /// The number of this attempt, counted from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Whether the event is handled once more, by [`Service::replay`](crate::Service::replay): what the
+    /// handler returns is not published then.
+    pub fn is_replay(&self) -> bool {
+        self.is_replay
     }
 
     /// Encodes what a handler returns.
@@ -375,6 +382,7 @@ pub struct HandlerDefinition {
     pub(crate) start: Start,
     pub(crate) realtime: bool,
     pub(crate) delivery: Delivery,
+    pub(crate) allows_replay: bool,
     pub(crate) policy: DeclaredPolicy,
     pub(crate) classifier: Classifier,
     pub(crate) on: Vec<String>,
@@ -454,6 +462,7 @@ impl HandlerDefinition {
             start: Start::default(),
             realtime: false,
             delivery: Delivery::default(),
+            allows_replay: false,
             policy: DeclaredPolicy::default(),
             classifier: class_of_any,
             on: Vec::new(),
@@ -499,6 +508,13 @@ impl HandlerDefinition {
     /// How its events are delivered; in order by default.
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.delivery = delivery;
+        self
+    }
+
+    /// Allows that it is given events again that it has handled, by
+    /// [`Service::replay`](crate::Service::replay).
+    pub fn allow_replay(mut self) -> Self {
+        self.allows_replay = true;
         self
     }
 

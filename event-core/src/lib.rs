@@ -11,6 +11,7 @@
 //! - [`event_handler`], [`Handler`], [`Context`]: reactions to events
 //! - [`Projection`], [`ProjectionView`], [`Token`]: states for reading, and reading one's own writes
 //! - [`Service`]: finds the handlers, checks them and runs them
+//! - [`Replay`], [`Recording`]: what has happened, again: into handlers, and in tests
 //! - [`Realtime`], [`RealtimeSubscription`]: events that are sent and not kept
 //! - [`metrics`], [`Health`], [`system`]: what a service tells of itself
 //! - [`testing`]: scenarios, services under test, and the suite that every store must pass
@@ -40,7 +41,9 @@ mod repair;
 mod repository;
 mod snapshot;
 
+mod positions;
 pub mod projection;
+mod recording;
 
 mod subscription;
 
@@ -56,6 +59,7 @@ mod emit;
 mod publisher;
 mod realtime;
 
+mod replay;
 mod service;
 pub mod system;
 
@@ -83,6 +87,7 @@ pub use handler::{
 pub use metadata::{Metadata, RESERVED_KEYS};
 pub use partition::Partition;
 pub use pattern::{InvalidPattern, Pattern, is_pattern};
+pub use positions::Positions;
 pub use projection::{
     Projection, ProjectionError, ProjectionHealth, ProjectionSink, ProjectionView, Rebuild,
     WaitError, Writes,
@@ -96,10 +101,14 @@ pub use recorded::{
     AggregateId, AggregateRef, InvalidAggregateId, InvalidPosition, MAX_AGGREGATE_ID_BYTES,
     Position, RecordedEvent, Version,
 };
+pub use recording::{
+    Recorder, Recording, RecordingError, RecordingLine, RecordingReader, Redaction,
+};
 pub use repair::{
     Adoption, Checks, Finding, Findings, Found, RebuildError, Rebuilt, adopt, rebuild_history,
     verify, verify_aggregate,
 };
+pub use replay::{Replay, ReplayError, ReplayFailure, ReplayReport};
 pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};
 pub use service::{
     BuildError, Dispatched, Handled, Health, Mistake, Service, ServiceBuilder, ServiceError,
@@ -116,8 +125,8 @@ pub use store::{
     Maintenance, Member, MemoryStore, Open, ParallelGroup, ParallelGroups, ParallelLag,
     ParallelReader, Progress, ProjectionCheckpoint, ProjectionId, ProjectionStep,
     ProjectionVersion, ProjectionVersions, Projections, ReadError, Receipt, Reset, ResetError,
-    ServeError, StoreError, Swapped, Taken, Target, TrimPolicy, Trimmed, Versions, Wanted,
-    WhenBacklogged, is_projection_name, reset_group,
+    Restore, RestoreEntry, RestoreError, ServeError, StoreError, Swapped, Taken, Target,
+    TrimPolicy, Trimmed, Versions, Wanted, WhenBacklogged, is_projection_name, reset_group,
 };
 pub use subscription::{
     CircuitBreaker, CircuitState, Owner, ParallelHealth, PartitionHealth, Pause, RateLimit,

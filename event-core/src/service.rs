@@ -8,6 +8,7 @@ mod projections;
 mod realtime_runner;
 mod trimmer;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::event::Event;
 use crate::projection::{FillError, ProjectionError, ProjectionRunner};
 use crate::publisher::{AggregateEvents, PublishError, Published, Publisher};
 use crate::recorded::RecordedEvent;
+use crate::replay::{Replay, ReplayError, ReplayReport};
 use crate::repository::Repository;
 use crate::store::{Backend, EventStore, ReadError, Reset, ResetError, StoreError};
 use crate::subscription::{Expected, IdleError, Stopped, Subscription};
@@ -87,6 +89,7 @@ pub struct Service {
 struct Inner {
     name: String,
     handlers: Vec<String>,
+    emits: BTreeSet<String>,
     warnings: Vec<Warning>,
     backend: Arc<dyn Backend>,
     /// Where its own appends go: to the backend, with its inline projections.
@@ -117,6 +120,16 @@ impl Service {
     /// The names of its handlers, sorted.
     pub fn handlers(&self) -> &[String] {
         &self.inner.handlers
+    }
+
+    /// The group that it works in.
+    pub(crate) fn group(&self) -> &str {
+        self.inner.subscription.group()
+    }
+
+    /// The event types that its handlers say they emit.
+    pub(crate) fn declared_emits(&self) -> &BTreeSet<String> {
+        &self.inner.emits
     }
 
     /// What was suspicious when it was built, but no mistake.
@@ -186,6 +199,68 @@ impl Service {
     /// ```
     pub async fn reset(&self, reset: Reset) -> Result<(), ServiceError> {
         Ok(self.inner.subscription.reset(reset).await?)
+    }
+
+    /// Gives events of the past to chosen handlers once more: those of the group that say
+    /// `replay = allow`, in the order of their keys, as [`Replay`] says. It is as if they were handled for
+    /// the first time, with their upcasts, and as often as the handler's policy says where it fails; but
+    /// nothing that is returned is published, and the group's checkpoints and dead letters stay as they
+    /// are. The service may run meanwhile.
+    ///
+    /// What a handler does by itself it does again: a command that it executes, an event that it publishes,
+    /// a mail that it sends. It may ask [`Context::is_replay`](crate::Context::is_replay).
+    ///
+    /// Where a handler fails for good, it is not given later events of that key.
+    ///
+    /// # Errors
+    /// [`ReplayError`]; nothing is handled where it says that a handler is not there, or does not allow it.
+    ///
+    /// ```
+    /// use event_core::prelude::*;
+    /// use event_core::Replay;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+    /// # #[event("github.push")]
+    /// # struct GithubPush { commits: u32 }
+    ///
+    /// #[event_handler(on = "github.push", group = "counts", replay = allow)]
+    /// async fn count_again(push: GithubPush, context: &Context) {
+    ///     println!("{} commits{}", push.commits, if context.is_replay() { ", again" } else { "" });
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let service = Service::builder("counts").store(MemoryStore::new()).build()?;
+    /// service.dispatch(GithubPush { commits: 2 }).await?;
+    /// let report = service.replay(Replay::all()).await?;
+    /// assert_eq!(report.handled["count_again"], 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn replay(&self, replay: Replay) -> Result<ReplayReport, ReplayError> {
+        self.replay_until(replay, std::future::pending()).await
+    }
+
+    /// As [`replay`](Self::replay), until `stop` is ready: then nothing more begins, what runs is finished,
+    /// and the report says where to [go on](Replay::going_on).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replay_until(
+        &self,
+        replay: Replay,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<ReplayReport, ReplayError> {
+        let stopping = CancellationToken::new();
+        let replaying = self.inner.subscription.replay(replay, stopping.clone());
+        tokio::pin!(replaying);
+        tokio::select! {
+            ended = &mut replaying => ended,
+            () = stop => {
+                stopping.cancel();
+                replaying.await
+            }
+        }
     }
 
     /// Publishes events, and returns when they are stored (or sent, for realtime events).

@@ -13,6 +13,7 @@ mod parallel_groups;
 mod projections;
 mod receipt;
 mod reset;
+mod restore;
 mod trim;
 mod versions;
 
@@ -47,6 +48,7 @@ pub use projections::{
 };
 pub use receipt::{Done, MAX_COMMAND_ID_BYTES, Receipt};
 pub use reset::{Reset, ResetError, reset_group};
+pub use restore::{Restore, RestoreEntry, RestoreError};
 pub use trim::{HeldBack, TrimPolicy, Trimmed};
 pub use versions::{Direction, Versions};
 
@@ -246,6 +248,20 @@ pub trait EventStore: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError::Store`] where the store does not answer.
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError>;
+
+    /// Stores recorded events where they lay, in the feed and in the histories of their aggregates: all
+    /// of them, or none. It may be repeated blindly. Nothing is published, and no id is remembered.
+    ///
+    /// # Errors
+    /// [`RestoreError`]; nothing is written then, but for [`RestoreError::Store`], after which it is
+    /// not known. A store that cannot do it refuses.
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        let _ = restore;
+        Err(RestoreError::Store(StoreError::Refused {
+            operation: "restore",
+            source: "this store takes in no recorded events; append them".into(),
+        }))
+    }
 }
 
 /// Follows a feed. Made by [`EventStore::follow`].
@@ -431,5 +447,9 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
 
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
         (**self).head(partition).await
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        (**self).restore(restore).await
     }
 }

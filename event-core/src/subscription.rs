@@ -8,6 +8,7 @@
 //! | `parallel` | handlers whose events need no order |
 //! | `owned` | handles one partition: its admission, calls, dead letters and commits |
 //! | `attempt`, `retrying` | one call of a handler; what its failure leads to |
+//! | `replay` | what handlers are given once more, of which the group knows nothing |
 //! | `work`, `window` | an entry that is handled; all of them, in order |
 //! | `parked` | the dead letters of a partition |
 //! | `gate` | how much may run at once, how fast, and whether at all |
@@ -22,6 +23,7 @@ mod load;
 mod owned;
 mod parallel;
 mod parked;
+mod replay;
 mod retrying;
 mod runner;
 mod share;

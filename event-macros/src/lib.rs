@@ -165,6 +165,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// | `timeout = "5s"` | `impl`, function, `#[on]` | how long one call may take; one that takes longer has failed |
 /// | `on_exhausted = park`, `skip`, `stop` | `impl`, function, `#[on]` | what becomes of an event after the last attempt: it is kept among the dead letters, left out, or the group stops |
 /// | `delivery = ordered`, `parallel` | `impl`, function, `#[on]` | whether the events of one key come one after the other, or any at once |
+/// | `replay = allow`, `refuse` | `impl`, function, `#[on]` | whether it may be given events again that it has handled (`Service::replay`); `refuse`, unless it says otherwise |
 /// | `crate = path` | all | where `event_core` is, if not there |
 ///
 /// # Failures and delivery
@@ -206,7 +207,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// nothing is tried again. Any other is tried again.
 ///
 /// A realtime handler has `retry` and `timeout`. Its events are kept nowhere, so that
-/// `on_exhausted = skip` is all that it may say of the last attempt, and `delivery` is refused.
+/// `on_exhausted = skip` is all that it may say of the last attempt, and `delivery` and `replay` are refused.
 ///
 /// # What a handler takes and returns
 ///
@@ -293,7 +294,7 @@ pub fn projection(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// it need not be imported.
 ///
 /// Behind them, options of [`#[event_handler]`](macro@event_handler) may stand that hold for this handler
-/// alone: `retry`, `timeout`, `on_exhausted` and `delivery`, as in
+/// alone: `retry`, `timeout`, `on_exhausted`, `delivery` and `replay`, as in
 /// `#[on("github.push", retry(max = 3), timeout = "5s")]`. They win over those of the `impl` block.
 ///
 /// A pattern covers a typed parameter if it matches at least one of its types. In the first segment

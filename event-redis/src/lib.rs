@@ -81,6 +81,7 @@ mod reader;
 mod realtime;
 mod repair;
 mod reset;
+mod restore;
 mod scripts;
 mod snapshots;
 mod start;

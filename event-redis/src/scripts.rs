@@ -98,6 +98,10 @@ pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Stores recorded events where they lay: see the script.
+pub(crate) static RESTORE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/restore.lua")));
+
 /// Makes an instance the owner of a partition: see the script.
 pub(crate) static ACQUIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
@@ -305,6 +309,16 @@ pub(crate) mod swap_status {
     pub(crate) const READ_ON: i64 = 1;
     pub(crate) const NEWER: i64 = 2;
     pub(crate) const LOST: i64 = 3;
+}
+
+/// The statuses that the restore script replies with.
+pub(crate) mod restore_status {
+    pub(crate) const STORED: i64 = 0;
+    pub(crate) const BEHIND: i64 = 1;
+    pub(crate) const VERSION: i64 = 2;
+    pub(crate) const UNREADABLE: i64 = 3;
+    pub(crate) const FORMAT: i64 = 4;
+    pub(crate) const FORBIDDEN: i64 = 5;
 }
 
 /// The statuses that the finish script replies with.

@@ -16,8 +16,8 @@ use event_core::{
     InspectedDeadLetter, Lease, Limits, Maintenance, Member, NewEvent, ParallelGroup,
     ParallelGroups, ParallelLag, ParallelReader, Partition, Pattern, Position, Progress,
     ProjectionCheckpoint, ProjectionId, ProjectionStep, ProjectionVersions, Projections, ReadError,
-    Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError, ServeError, Snapshot, Start,
-    StoreError, Swapped, TrimPolicy, Trimmed, Version, Versions,
+    Realtime, RealtimeSubscription, RecordedEvent, Reset, ResetError, Restore, RestoreError,
+    ServeError, Snapshot, Start, StoreError, Swapped, TrimPolicy, Trimmed, Version, Versions,
 };
 
 use crate::builder::RedisStoreBuilder;
@@ -33,7 +33,7 @@ use crate::parallel_groups::RedisParallelReader;
 use crate::realtime::Publishing;
 use crate::{
     append, commit, dead_letters, feed, groups, history, lag, parallel_groups, partitions,
-    projections, realtime, repair, reset, snapshots, trim,
+    projections, realtime, repair, reset, restore, snapshots, trim,
 };
 
 /// Stores events in Redis or Valkey. Clones share their connections.
@@ -178,6 +178,10 @@ impl EventStore for RedisStore {
 
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {
         Ok(feed::head(&self.parts, partition).await?)
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        restore::restore(&self.parts, restore).await
     }
 }
 

@@ -38,6 +38,12 @@ mod documents {
     struct RebuildAProjection;
     #[doc = include_str!("../../docs/how-to/read-your-own-writes.md")]
     struct ReadYourOwnWrites;
+    #[doc = include_str!("../../docs/how-to/record-and-replay.md")]
+    struct RecordAndReplay;
+    #[doc = include_str!("../../docs/how-to/replay-into-handlers.md")]
+    struct ReplayIntoHandlers;
+    #[doc = include_str!("../../docs/how-to/undo-a-bad-deploy.md")]
+    struct UndoABadDeploy;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]

@@ -121,8 +121,8 @@ fn the_tutorial_works_to_the_letter() {
     let text = std::fs::read_to_string(root.join("docs/tutorial/first-service.md")).unwrap();
     let steps = steps(&text);
     let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
-    assert_eq!(count(|step| matches!(step, Step::File { .. })), 7);
-    assert_eq!(count(|step| matches!(step, Step::Output(_))), 2);
+    assert_eq!(count(|step| matches!(step, Step::File { .. })), 9);
+    assert_eq!(count(|step| matches!(step, Step::Output(_))), 3);
     assert_eq!(count(|step| matches!(step, Step::Report(_))), 1);
 
     let folder = tempfile::tempdir().unwrap();

@@ -120,7 +120,11 @@ pub fn decode(
 
 /// Fills in what a foreign writer left out: the id comes from where the event lies (or from the
 /// writer's own id, where that is no uuid), the time from when the store took it in.
-fn complete(metadata: ForeignMetadata, partition: &Partition, position: Position) -> Metadata {
+pub(crate) fn complete(
+    metadata: ForeignMetadata,
+    partition: &Partition,
+    position: Position,
+) -> Metadata {
     let written = i64::try_from(position.milliseconds())
         .ok()
         .and_then(DateTime::from_timestamp_millis)

@@ -19,7 +19,7 @@ use crate::recorded::{AggregateId, AggregateRef, Position, RecordedEvent, Versio
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Backend, CompactError, Compacted, Done, EventStore, FeedEntry,
-    FeedReader, InlineStep, ReadError, StoreError, Versions,
+    FeedReader, InlineStep, ReadError, Restore, RestoreError, StoreError, Versions,
 };
 
 /// A store whose appends write to projections in the same step.
@@ -234,6 +234,10 @@ impl EventStore for InlineStore {
         after: Position,
     ) -> Result<Box<dyn FeedReader>, ReadError> {
         self.backend.follow(partition, after).await
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        self.backend.restore(restore).await
     }
 
     async fn head(&self, partition: &Partition) -> Result<Position, ReadError> {

@@ -390,6 +390,7 @@ impl ServiceBuilder {
                         emits: definition.emits.clone(),
                         handler,
                         delivery: definition.delivery,
+                        allows_replay: definition.allows_replay,
                         policy: self
                             .policies
                             .get(&definition.name)
@@ -513,6 +514,8 @@ impl ServiceBuilder {
                 self.trim_every,
             ))
         });
+        let emits = definitions.iter().flat_map(|handler| &handler.emits);
+        let emits = emits.cloned().collect();
         let handlers: Vec<String> = definitions
             .into_iter()
             .map(|handler| handler.name)
@@ -528,6 +531,7 @@ impl ServiceBuilder {
             inner: Arc::new(Inner {
                 name: self.name,
                 handlers,
+                emits,
                 warnings,
                 backend,
                 store,

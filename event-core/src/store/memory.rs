@@ -3,6 +3,7 @@ mod groups;
 mod maintenance;
 mod parallel_groups;
 mod projections;
+mod restore;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -31,7 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, AppendedEvent, Backlogs, Backpressure, CompactError, Compacted,
     Direction, Done, EventStore, Expected, FeedEntry, FeedReader, Groups, InlineStep, Limits,
-    ReadError, StoreError, Target, Versions,
+    ReadError, Restore, RestoreError, StoreError, Target, Versions,
 };
 use groups::GroupContent;
 use parallel_groups::ParallelContent;
@@ -730,6 +731,10 @@ impl EventStore for MemoryStore {
             .feeds
             .get(partition)
             .map_or(Position::START, |feed| *feed.head.borrow()))
+    }
+
+    async fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+        self.restore_all(restore)
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`realtime`] | events that are sent and not kept |
 //! | [`repository`] | loads and commands on top of the store |
 //! | [`receipts`] | a command that is sent again is done once |
+//! | [`restoring`] | what was recorded is stored where it lay |
 //! | [`snapshots`] | states that are kept, and histories that have the last word |
 //! | [`compaction`] | histories whose beginning is dropped behind a snapshot |
 //! | [`trimming`] | feeds whose beginning goes, and who needs it |
@@ -103,6 +104,7 @@ pub mod realtime;
 pub mod repository;
 
 pub mod receipts;
+pub mod restoring;
 pub mod snapshots;
 
 pub mod compaction;
@@ -388,6 +390,14 @@ macro_rules! store_contract_tests {
                 a_receipt_is_kept_for_some_time
                 a_receipt_that_cannot_be_is_refused
             }
+            restoring {
+                a_restored_recording_is_recorded_the_same
+                restored_events_lie_in_their_partitions
+                later_positions_refuse_a_restore
+                a_restore_sent_again_is_stored_once
+                a_history_is_restored_without_holes
+                appends_go_on_behind_what_was_restored
+            }
             snapshots {
                 of_three_snapshots_the_newest_is_kept
                 a_snapshot_survives
@@ -528,6 +538,7 @@ mod tests {
             ("repair", include_str!("store_contract/repair.rs")),
             ("projections", include_str!("store_contract/projections.rs")),
             ("projecting", include_str!("store_contract/projecting.rs")),
+            ("restoring", include_str!("store_contract/restoring.rs")),
         ];
         crate::testing::rules::assert_all_are_listed(list, &modules);
     }

@@ -12,6 +12,7 @@
 //! | [`load`] | many groups, categories and keys; what runs at once, and how fast |
 //! | [`failures`] | handlers that fail, panic or never return |
 //! | [`parked`] | dead letters: what becomes one, and what becomes of it |
+//! | [`replays`] | the past once more, of which the group knows nothing |
 //!
 //! The rules wait for what must happen, and fail where it has not for 30 seconds.
 //!
@@ -57,6 +58,8 @@ pub mod load;
 pub mod failures;
 
 pub mod parked;
+
+pub mod replays;
 
 /// Makes a test of every rule of the [contract of
 /// subscriptions](crate::testing::subscription_contract).
@@ -136,6 +139,14 @@ macro_rules! subscription_contract_tests {
                 each_handler_has_its_own_dead_letters
                 what_is_discarded_while_it_is_redriven_is_gone
             }
+            replays {
+                a_replay_gives_the_past_and_touches_nothing
+                a_replay_gives_what_is_wanted
+                a_replay_that_is_not_allowed_is_refused
+                a_replay_tells_what_has_failed
+                a_stopped_replay_goes_on_from_its_report
+                a_replay_passes_over_what_is_no_event
+            }
         }
     };
 }
@@ -163,6 +174,7 @@ mod tests {
                 include_str!("subscription_contract/failures.rs"),
             ),
             ("parked", include_str!("subscription_contract/parked.rs")),
+            ("replays", include_str!("subscription_contract/replays.rs")),
         ];
         crate::testing::rules::assert_all_are_listed(list, &modules);
     }

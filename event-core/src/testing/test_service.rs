@@ -1,23 +1,27 @@
 use chrono::{DateTime, Utc};
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::BoxError;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, Ids};
 use crate::emit::Emit;
 use crate::event::{Category, Event};
+use crate::partition::Partition;
 use crate::publisher::Published;
-use crate::realtime::{Realtime, RealtimeItem, RealtimeSubscription};
+use crate::realtime::{RealtimeItem, RealtimeSubscription};
 use crate::recorded::{Position, RecordedEvent};
 use crate::repository::Repository;
 use crate::service::{Dispatched, Handled, Service, ServiceBuilder, ServiceError};
-use crate::store::{EventStore, FeedEntry, MemoryStore};
+use crate::store::{Backend, FeedEntry, MemoryStore, ReadError};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
 const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0) {
     Some(time) => time,
     None => DateTime::UNIX_EPOCH,
 };
+
+/// How many entries are read at once.
+const BATCH: usize = 1_000;
 
 /// A service in a test: on a memory store of its own, with a clock that stands still until it is
 /// moved, and ids that count from 1.
@@ -47,10 +51,11 @@ const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct TestService {
+pub struct TestService<S = MemoryStore> {
     service: Service,
-    store: MemoryStore,
+    store: S,
     clock: Clock,
+    ids: Ids,
     realtime: Mutex<Heard>,
 }
 
@@ -74,10 +79,26 @@ impl TestService {
     pub async fn start(builder: ServiceBuilder) -> Result<Self, BoxError> {
         let clock = Clock::standing_at(BEGINNING);
         let store = MemoryStore::new().with_clock(clock.clone());
+        Self::start_with(store, clock, builder).await
+    }
+}
+
+impl<S: Backend + Clone> TestService<S> {
+    /// Builds the service on this store, which should be empty, with a clock and ids of the test's own. The
+    /// store goes by its own clock.
+    ///
+    /// # Errors
+    /// [`BuildError`](crate::BuildError) with all mistakes there are.
+    pub async fn start_on(store: S, builder: ServiceBuilder) -> Result<Self, BoxError> {
+        Self::start_with(store, Clock::standing_at(BEGINNING), builder).await
+    }
+
+    async fn start_with(store: S, clock: Clock, builder: ServiceBuilder) -> Result<Self, BoxError> {
+        let ids = Ids::counting();
         let service = builder
             .store(store.clone())
             .clock(clock.clone())
-            .ids(Ids::counting())
+            .ids(ids.clone())
             .concurrency(1)
             .build()?;
         let subscription = store.subscribe(&["*".parse()?]).await?;
@@ -85,6 +106,7 @@ impl TestService {
             service,
             store,
             clock,
+            ids,
             realtime: Mutex::new(Heard {
                 subscription,
                 events: Vec::new(),
@@ -98,7 +120,7 @@ impl TestService {
     }
 
     /// Its store.
-    pub fn store(&self) -> &MemoryStore {
+    pub fn store(&self) -> &S {
         &self.store
     }
 
@@ -167,15 +189,42 @@ impl TestService {
         categories.sort();
         categories.dedup();
         for category in &categories {
-            let entries = self
-                .store
-                .read_feed(&category.into(), Position::START, usize::MAX)
-                .await?;
+            for number in 0..self.store.partitions(category).await? {
+                let partition = Partition::new(category.clone(), number);
+                events.extend(self.events_behind(&partition, Position::START).await?);
+            }
+        }
+        let heard = self.hear().await?;
+        events.extend(heard.iter().cloned());
+        let mut typed = Vec::new();
+        for event in events.iter().filter(|event| wanted(event)) {
+            typed.extend(event.view::<E>()?);
+        }
+        Ok(typed)
+    }
+
+    /// The events of a partition that lie behind a position.
+    pub(super) async fn events_behind(
+        &self,
+        partition: &Partition,
+        mut after: Position,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut events = Vec::new();
+        loop {
+            let entries = self.store.read_feed(partition, after, BATCH).await?;
+            let Some(last) = entries.last() else {
+                return Ok(events);
+            };
+            after = last.position();
             events.extend(entries.into_iter().filter_map(|entry| match entry {
                 FeedEntry::Event(event) => Some(event),
                 FeedEntry::Undecodable { .. } => None,
             }));
         }
+    }
+
+    /// Takes in what was sent meanwhile.
+    pub(super) async fn hear(&self) -> Result<MappedMutexGuard<'_, Vec<RecordedEvent>>, BoxError> {
         let mut heard = self.realtime.lock().await;
         let new = heard.subscription.drain().await?;
         heard
@@ -184,11 +233,11 @@ impl TestService {
                 RealtimeItem::Event(event) => Some(event),
                 RealtimeItem::Missed { .. } => None,
             }));
-        events.extend(heard.events.iter().cloned());
-        let mut typed = Vec::new();
-        for event in events.iter().filter(|event| wanted(event)) {
-            typed.extend(event.view::<E>()?);
-        }
-        Ok(typed)
+        Ok(MutexGuard::map(heard, |heard| &mut heard.events))
+    }
+
+    /// Its ids, to be moved on.
+    pub(super) fn ids(&self) -> &Ids {
+        &self.ids
     }
 }

@@ -102,6 +102,13 @@ fn check_policy(policy: &Policy, options: &Options, errors: &mut Errors) {
              `realtime`",
         );
     }
+    if let Some(replay) = &policy.replay {
+        errors.at(
+            &replay.tokens,
+            "realtime events are kept nowhere, so that none can come again; remove `replay`, or \
+             `realtime`",
+        );
+    }
 }
 
 fn check_retry(retry: &Retry, errors: &mut Errors) {

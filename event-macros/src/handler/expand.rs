@@ -8,7 +8,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use super::method::Method;
 use super::options::{Options, Start};
 use super::parameter::{EventParameter, Parameter, Passed};
-use super::policy::{Delivery, OnExhausted, Policy};
+use super::policy::{Delivery, OnExhausted, Policy, Replay};
 use crate::names::{is_event_type, is_pattern};
 use crate::source::text;
 
@@ -224,7 +224,14 @@ fn policy(policy: &Policy) -> TokenStream {
         };
         quote!(.delivery(__event_core::Delivery::#variant))
     });
-    quote!(#retry #timeout #on_exhausted #delivery)
+    let replay = policy
+        .replay
+        .as_ref()
+        .and_then(|written| match written.value {
+            Replay::Allow => Some(quote!(.allow_replay())),
+            Replay::Refuse => None,
+        });
+    quote!(#retry #timeout #on_exhausted #delivery #replay)
 }
 
 fn duration(duration: Duration) -> TokenStream {

@@ -61,6 +61,7 @@ impl Target {
                 "timeout",
                 "on_exhausted",
                 "delivery",
+                "replay",
                 "crate",
             ],
             Target::Function => &[
@@ -73,6 +74,7 @@ impl Target {
                 "timeout",
                 "on_exhausted",
                 "delivery",
+                "replay",
                 "crate",
             ],
         }
@@ -88,7 +90,7 @@ impl Options {
     //   #[event_handler(start = beginning)]
     //   #[event_handler(realtime)]
     //   #[event_handler(retry(max = 3), timeout = "5s", on_exhausted = skip)]
-    //   #[event_handler(delivery = parallel)]
+    //   #[event_handler(delivery = parallel, replay = allow)]
     // On a function: the same, and
     //   #[event_handler(on = "github.push", emits = "repository.analyzed")]
     //   #[event_handler(on = ["github.push", "github.pr.*"])]

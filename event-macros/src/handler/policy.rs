@@ -1,4 +1,5 @@
-//! What handlers say of failures and delivery: `retry`, `timeout`, `on_exhausted` and `delivery`.
+//! What handlers say of failures and delivery: `retry`, `timeout`, `on_exhausted`, `delivery` and
+//! `replay`.
 //! Only the form of each is checked here, not whether they fit together.
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::names::quoted;
 use crate::source::text;
 
 /// The names of these options.
-pub(super) const OPTIONS: [&str; 4] = ["retry", "timeout", "on_exhausted", "delivery"];
+pub(super) const OPTIONS: [&str; 5] = ["retry", "timeout", "on_exhausted", "delivery", "replay"];
 
 /// The parts of `retry`.
 const PARTS: [&str; 3] = ["max", "base", "max_delay"];
@@ -30,6 +31,8 @@ pub(super) struct Policy {
     pub(super) on_exhausted: Option<Written<OnExhausted>>,
     /// How events are delivered.
     pub(super) delivery: Option<Written<Delivery>>,
+    /// Whether events of the past may be given again.
+    pub(super) replay: Option<Written<Replay>>,
 }
 
 /// A value, and how it was written, for messages.
@@ -64,6 +67,13 @@ pub(super) enum Delivery {
     Parallel,
 }
 
+/// Whether events of the past may be given again.
+#[derive(Clone, Copy)]
+pub(super) enum Replay {
+    Allow,
+    Refuse,
+}
+
 impl Policy {
     // retry(max = 8, base = "100ms", max_delay = "30s")      (each part may be left out)
     // timeout = "5s"
@@ -72,6 +82,8 @@ impl Policy {
     // on_exhausted = stop
     // delivery = ordered
     // delivery = parallel
+    // replay = allow
+    // replay = refuse
     pub(super) fn option(&mut self, named: &Named, errors: &mut Errors) {
         match named.name.to_string().as_str() {
             "retry" => self.retry = Retry::parse(named, errors),
@@ -80,10 +92,11 @@ impl Policy {
                 let example = "park`, `on_exhausted = skip` or `on_exhausted = stop";
                 self.on_exhausted = word(named, example, errors);
             }
-            _ => {
+            "delivery" => {
                 let example = "parallel` or `delivery = ordered";
                 self.delivery = word(named, example, errors);
             }
+            _ => self.replay = word(named, "allow` or `replay = refuse", errors),
         }
     }
 
@@ -97,6 +110,7 @@ impl Policy {
             timeout: either(&self.timeout, &of_all.timeout),
             on_exhausted: either(&self.on_exhausted, &of_all.on_exhausted),
             delivery: either(&self.delivery, &of_all.delivery),
+            replay: either(&self.replay, &of_all.replay),
         }
     }
 }
@@ -247,6 +261,22 @@ impl Parse for Delivery {
             _ => Err(syn::Error::new_spanned(
                 word,
                 "neither `ordered` nor `parallel`",
+            )),
+        }
+    }
+}
+
+impl Parse for Replay {
+    // allow
+    // refuse
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let word: Ident = input.parse()?;
+        match word.to_string().as_str() {
+            "allow" => Ok(Replay::Allow),
+            "refuse" => Ok(Replay::Refuse),
+            _ => Err(syn::Error::new_spanned(
+                word,
+                "neither `allow` nor `refuse`",
             )),
         }
     }

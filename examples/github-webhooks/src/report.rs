@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use event_core::{Loaded, Version};
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
 
 use crate::repository::{GithubRepository, PullRequestState};
 
@@ -39,8 +40,17 @@ pub struct RepositoryReport {
     /// The number of events it is made of.
     pub version: Version,
     /// What is known of it.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "told")]
     pub state: GithubRepository,
+}
+
+/// What a user is told of a repository: not which commands it has decided on.
+fn told<S: Serializer>(state: &GithubRepository, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut told = serde_json::to_value(state).map_err(S::Error::custom)?;
+    if let Some(fields) = told.as_object_mut() {
+        fields.remove("commands");
+    }
+    told.serialize(serializer)
 }
 
 impl RepositoryReport {

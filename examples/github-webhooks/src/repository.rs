@@ -9,7 +9,7 @@ mod command;
 mod event;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use event_core::Aggregate;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub use event::RepositoryEvent;
 use crate::phase::Phase;
 
 /// What is known of a repository of GitHub's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GithubRepository {
     /// Its full name; nothing before anything is known of it.
     pub name: Option<String>,
@@ -56,8 +56,7 @@ pub struct GithubRepository {
     /// How many commands were refused.
     pub refusals: u64,
     /// The commands that it has decided on, so that none is decided twice.
-    #[serde(skip)]
-    commands: HashSet<Uuid>,
+    commands: BTreeSet<Uuid>,
 }
 
 /// What became of a pull request.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_core::{Backend, BuildError, Service};
+use event_core::{Backend, BuildError, Service, ServiceBuilder};
 
 use crate::analyzer::{Analyzer, PathAnalyzer};
 
@@ -40,9 +40,12 @@ pub fn repo_agent_with(
     store: impl Backend,
     analyzer: Arc<dyn Analyzer>,
 ) -> Result<Service, BuildError> {
+    builder(analyzer).store(store).build()
+}
+
+/// The service without a store, for tests that give it one.
+pub fn builder(analyzer: Arc<dyn Analyzer>) -> ServiceBuilder {
     Service::builder(SERVICE)
-        .store(store)
         .provide(analyzer)
         .expect_handlers(HANDLERS)
-        .build()
 }

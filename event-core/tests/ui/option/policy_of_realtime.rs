@@ -15,4 +15,7 @@ impl Chunks {
     async fn handle(&self, _: &RecordedEvent) {}
 }
 
+#[event_handler(on = "ai.chunk", realtime, replay = allow)]
+async fn replayed(_: &RecordedEvent) {}
+
 fn main() {}

@@ -15,4 +15,10 @@ async fn nothing(_: &RecordedEvent) {}
 #[event_handler(on = "github.push", on_exhausted(skip), delivery = Delivery::Parallel)]
 async fn form(_: &RecordedEvent) {}
 
+#[event_handler(on = "github.push", replay = yes)]
+async fn replayed(_: &RecordedEvent) {}
+
+#[event_handler(on = "github.push", replay)]
+async fn replayed_somehow(_: &RecordedEvent) {}
+
 fn main() {}
