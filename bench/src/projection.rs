@@ -2,8 +2,8 @@
 //!
 //! Ours is a [`Projection`](event_core::Projection) of a service, from its first event until the counters and
 //! the checkpoint behind the last event are stored: the events are decoded, and a method adds to the counter
-//! of one of 1,000 shelves. The ceiling is a loop that decodes nothing: while XREAD reads the next 1,000
-//! entries, a script does HINCRBY for each of the 1,000 before, whose shelf is cut out of the payload as it
+//! of one of 1,000 shelves. The ceiling is a loop that decodes nothing: while XREAD reads the next 2,000
+//! entries, a script does HINCRBY for each of the 2,000 before, whose shelf is cut out of the payload as it
 //! lies there.
 
 use anyhow::{Context, ensure};
@@ -24,7 +24,7 @@ const ROW: &str = "projection.redis";
 const VERSIONS: usize = 500;
 
 /// Entries that are written at once, on both sides.
-const BATCH: usize = 1_000;
+const BATCH: usize = 2_000;
 
 const COUNT: &str = "for i = 1, #KEYS do redis.call('HINCRBY', KEYS[i], 'items', 1) end";
 

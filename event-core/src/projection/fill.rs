@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 /// How many entries are read at once, and written with one checkpoint.
-const PAGE: usize = 1_000;
+const PAGE: usize = 2_000;
 
 /// Above so many bytes of payloads in one page, fewer entries are read at once.
 const PAGE_BYTES: usize = 8 << 20;

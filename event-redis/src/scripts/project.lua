@@ -23,6 +23,15 @@ local function state_of(known)
     if state == 'live' or state == 'filling' then return state end
 end
 
+-- What a field counts after `by` was added; nothing where it holds no whole number, or the sum is too large.
+local function incremented(before, by)
+    if not before then before = '0' end
+    local number = #before <= 17 and string.match(before, '^%-?%d+$') and tonumber(before)
+    local after = number and number + tonumber(by)
+    if not after or number > MOST or number < -MOST or after > MOST or after < -MOST then return nil end
+    return string.format('%.0f', after)
+end
+
 -- Reads what is to be written, and looks whether it can be. Gives that, and where the next keys and
 -- arguments begin; without it where a field is no count: which key and field.
 local function read_writes(keys, at_key, args, at)
@@ -49,29 +58,33 @@ local function read_writes(keys, at_key, args, at)
         end
         local increments = tonumber(args[at])
         at = at + 1
-        for from = 1, increments, AT_ONCE_PROJECTED do
+        if increments == 1 then
+            local before = redis.call('HGET', item.fields, args[at])
+            local after = incremented(before, args[at + 1])
+            if not after then wrong = wrong or {item.name, args[at]} end
+            sets[1], sets[2] = args[at], after
+            -- Its name is known already.
+            item.is_named = before
+        else for from = 1, increments, AT_ONCE_PROJECTED do
             local to = math.min(from + AT_ONCE_PROJECTED - 1, increments)
             local fields = {}
             for j = from, to do fields[#fields + 1] = args[at + 2 * (j - 1)] end
             local found = redis.call('HMGET', item.fields, unpack(fields))
             for j = 1, #fields do
-                local before = found[j] or '0'
-                local number = string.match(before, '^%-?%d+$') and #before <= 17 and tonumber(before)
-                local after = number and number + tonumber(args[at + 2 * (from + j - 2) + 1])
-                if not after or math.abs(number) > MOST or math.abs(after) > MOST then
-                    wrong = wrong or {item.name, fields[j]}
-                else
-                    sets[#sets + 1] = fields[j]
-                    sets[#sets + 1] = string.format('%.0f', after)
-                end
+                local after = incremented(found[j], args[at + 2 * (from + j - 2) + 1])
+                if not after then wrong = wrong or {item.name, fields[j]} end
+                sets[#sets + 1] = fields[j]
+                sets[#sets + 1] = after
+                item.is_named = item.is_named or found[j]
             end
-        end
+        end end
         at = at + 2 * increments
         local values = tonumber(args[at])
         for j = at + 1, at + 2 * values do sets[#sets + 1] = args[j] end
         at = at + 2 * values + 1
-        local removals = {}
         local removed = tonumber(args[at])
+        local removals
+        if removed > 0 then removals = {} end
         for j = at + 1, at + removed do removals[#removals + 1] = args[j] end
         at = at + removed + 1
         item.sets, item.removals = sets, removals
@@ -94,9 +107,16 @@ local function write_projection(plan, to)
     for _, item in ipairs(plan.items) do
         if item.removed then redis.call('DEL', item.document, item.fields) end
         if item.value then redis.call('SET', item.document, item.value) end
-        in_parts('HDEL', item.fields, item.removals)
-        in_parts('HSET', item.fields, item.sets)
-        if item.value or #item.sets > 0 then
+        if item.removals then in_parts('HDEL', item.fields, item.removals) end
+        local sets = item.sets
+        if #sets == 2 then
+            redis.call('HSET', item.fields, sets[1], sets[2])
+        else
+            in_parts('HSET', item.fields, sets)
+        end
+        if item.is_named then
+            -- Nothing to do.
+        elseif item.value or #sets > 0 then
             there[#there + 1] = '0'
             there[#there + 1] = item.name
         elseif redis.call('EXISTS', item.document, item.fields) == 0 then
