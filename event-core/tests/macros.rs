@@ -16,3 +16,5 @@ mod functions;
 mod methods;
 #[path = "macros/policies.rs"]
 mod policies;
+#[path = "macros/replays.rs"]
+mod replays;
