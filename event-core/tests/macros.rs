@@ -18,3 +18,5 @@ mod methods;
 mod policies;
 #[path = "macros/projections.rs"]
 mod projections;
+#[path = "macros/replays.rs"]
+mod replays;
