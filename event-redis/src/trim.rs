@@ -23,10 +23,11 @@ pub(crate) async fn trim(
     policy: &TrimPolicy,
 ) -> Result<Trimmed, StoreError> {
     let unreadable = |what| UnexpectedReply::form("EVALSHA trim.lua", what).refused(TRIMMING);
+    let elsewhere = held_back_elsewhere(parts, partition).await?;
     let mut readers = Readers::new();
     let mut removed = 0;
     loop {
-        let command = call(parts, partition, policy, &readers);
+        let command = call(parts, partition, policy, elsewhere.as_ref(), &readers);
         let request = Request::Command(&command);
         let reply = parts
             .connections
@@ -66,11 +67,25 @@ pub(crate) async fn trim(
     }
 }
 
-fn call(parts: &Parts, partition: &Partition, policy: &TrimPolicy, readers: &Readers) -> Cmd {
+/// Who needs the oldest entries of a partition, of those whose keys lie in other slots, so that the script
+/// cannot look at them. They are asked before: a checkpoint only grows, and one who is new meanwhile is told
+/// where it reads.
+async fn held_back_elsewhere(_: &Parts, _: &Partition) -> Result<Option<HeldBack>, StoreError> {
+    // Every group has its keys in the slot of the partition.
+    Ok(None)
+}
+
+fn call(
+    parts: &Parts,
+    partition: &Partition,
+    policy: &TrimPolicy,
+    elsewhere: Option<&HeldBack>,
+    readers: &Readers,
+) -> Cmd {
     let keys = parts.keys.of(partition);
     let handlers: usize = readers.iter().map(|(_, handlers)| handlers.len()).sum();
     let key_count = 4 + 2 * readers.len() + handlers;
-    let argument_count = 4 + 2 * readers.len() + handlers;
+    let argument_count = 6 + 2 * readers.len() + handlers;
     let mut command = TRIM.call(key_count, argument_count, 128 * key_count);
     for key in [keys.feed(), keys.trimmed(), keys.groups(), keys.adopted()] {
         command.write_arg(key.as_bytes());
@@ -98,6 +113,16 @@ fn call(parts: &Parts, partition: &Partition, policy: &TrimPolicy, readers: &Rea
         match limit {
             Some(limit) => command.write_arg_fmt(limit),
             None => command.write_arg(b""),
+        }
+    }
+    match elsewhere {
+        Some(HeldBack { by, needs_after }) => {
+            command.write_arg(by.as_bytes());
+            command.write_arg_fmt(needs_after);
+        }
+        None => {
+            command.write_arg(b"");
+            command.write_arg(b"");
         }
     }
     command.write_arg_fmt(readers.len());

@@ -9,6 +9,8 @@
 --
 -- ARGV  how many entries are kept at most, for how many milliseconds, and how many bytes; each of these
 --         may be empty
+--       who needs the feed of those that have their keys in other slots, the one furthest behind, and behind
+--         which position that one needs everything; empty where nobody does
 --       the number of groups that the client knows
 --       for each of them its name, the number of its handlers, and their names
 --
@@ -36,8 +38,8 @@ for _, command in ipairs({
 end
 
 -- What the client knows: the keys were made of it.
-local known, by_name, at = {}, {}, 5
-for n = 1, tonumber(ARGV[4]) do
+local known, by_name, at = {}, {}, 7
+for n = 1, tonumber(ARGV[6]) do
     local name, count = ARGV[at], tonumber(ARGV[at + 1])
     known[n] = {name = name, progress = KEYS[5 + (n - 1) * 2], set = KEYS[6 + (n - 1) * 2], handlers = {}}
     by_name[name] = known[n]
@@ -72,13 +74,14 @@ local function told(removed, more, by, after)
 end
 if length == 0 then return told(0, 0) end
 
--- Who needs the oldest entries. Whoever else has checkpoints in this feed is to be asked here.
+-- Who needs the oldest entries.
 local needed_by, needed_after
 local function needs(name, after)
     if not needed_after or before(after, needed_after) then
         needed_by, needed_after = name, after
     end
 end
+if ARGV[4] ~= '' then needs(ARGV[4], ARGV[5]) end
 for _, group in ipairs(known) do
     local progress = redis.call('HMGET', group.progress, 'checkpoint', 'start', 'reached')
     -- As in open.lua: it may be owned without being read in order. What is open lies behind the
