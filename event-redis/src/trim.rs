@@ -24,12 +24,11 @@ pub(crate) async fn trim(
     policy: &TrimPolicy,
 ) -> Result<Trimmed, StoreError> {
     let unreadable = |what| UnexpectedReply::form("EVALSHA trim.lua", what).refused(TRIMMING);
+    let elsewhere = held_back_elsewhere(parts, partition).await?;
     let mut readers = Readers::new();
     let mut removed = 0;
     loop {
-        let projections = projections::checkpoints(parts, partition).await?;
-        let furthest = HeldBack::of_projections(projections);
-        let command = call(parts, partition, policy, furthest.as_ref(), &readers);
+        let command = call(parts, partition, policy, elsewhere.as_ref(), &readers);
         let request = Request::Command(&command);
         let reply = parts
             .connections
@@ -69,11 +68,23 @@ pub(crate) async fn trim(
     }
 }
 
+/// Who needs the oldest entries of a partition, of those whose keys lie in other slots, so that the script
+/// cannot look at them. They are asked before: a checkpoint only grows, and one who is new meanwhile is told
+/// where it reads.
+async fn held_back_elsewhere(
+    parts: &Parts,
+    partition: &Partition,
+) -> Result<Option<HeldBack>, StoreError> {
+    // Every group has its keys in the slot of the partition; projections do not.
+    let checkpoints = projections::checkpoints(parts, partition).await?;
+    Ok(HeldBack::of_projections(checkpoints))
+}
+
 fn call(
     parts: &Parts,
     partition: &Partition,
     policy: &TrimPolicy,
-    projection: Option<&HeldBack>,
+    elsewhere: Option<&HeldBack>,
     readers: &Readers,
 ) -> Cmd {
     let keys = parts.keys.of(partition);
@@ -109,7 +120,7 @@ fn call(
             None => command.write_arg(b""),
         }
     }
-    match projection {
+    match elsewhere {
         Some(HeldBack { by, needs_after }) => {
             command.write_arg(by.as_bytes());
             command.write_arg_fmt(needs_after);

@@ -323,7 +323,8 @@ impl<'v, S: Maintenance + ?Sized> Verification<'v, S> {
                 );
             }
             *next = version + 1;
-            if adopted.is_none() {
+            // What was adopted is known as long as its entry is there.
+            if adopted.is_none() && !matches!(wrong, Ok(Some(Wrong::Trimmed))) {
                 if position <= *last {
                     let before = *last;
                     self.report(

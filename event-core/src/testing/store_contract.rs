@@ -435,6 +435,7 @@ macro_rules! store_contract_tests {
                 what_is_pending_in_parallel_stays
                 a_forgotten_group_keeps_nothing_back
                 a_dead_letter_outlives_its_entry
+                what_was_emitted_outlives_what_it_came_from
                 whoever_reads_too_early_is_told
                 a_new_group_is_told
                 a_new_group_is_told_where_nothing_is_left
@@ -447,6 +448,7 @@ macro_rules! store_contract_tests {
                 what_is_gone_on_purpose_is_told
                 what_is_wrong_is_found
                 foreign_events_are_adopted_once
+                what_was_adopted_is_not_out_of_order
                 what_was_adopted_stays_adopted
                 an_adoption_that_is_broken_off_goes_on
                 adopting_beside_writers_loses_nothing

@@ -9,8 +9,8 @@
 --
 -- ARGV  how many entries are kept at most, for how many milliseconds, and how many bytes; each of these
 --         may be empty
---       of the projections, whose checkpoints may lie elsewhere, the one that is furthest behind, and
---         behind which position it needs everything: both empty where there is none
+--       who needs the feed of those that have their keys in other slots, the one furthest behind, and behind
+--         which position that one needs everything; empty where nobody does
 --       the number of groups that the client knows
 --       for each of them its name, the number of its handlers, and their names
 --
@@ -74,15 +74,14 @@ local function told(removed, more, by, after)
 end
 if length == 0 then return told(0, 0) end
 
--- Who needs the oldest entries. Projections go on from their checkpoints only, so that one from before is
--- no later than theirs now.
+-- Who needs the oldest entries.
 local needed_by, needed_after
-if ARGV[4] ~= '' then needed_by, needed_after = ARGV[4], ARGV[5] end
 local function needs(name, after)
     if not needed_after or before(after, needed_after) then
         needed_by, needed_after = name, after
     end
 end
+if ARGV[4] ~= '' then needs(ARGV[4], ARGV[5]) end
 for _, group in ipairs(known) do
     local progress = redis.call('HMGET', group.progress, 'checkpoint', 'start', 'reached')
     -- As in open.lua: it may be owned without being read in order. What is open lies behind the

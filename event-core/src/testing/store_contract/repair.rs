@@ -239,6 +239,21 @@ pub async fn foreign_events_are_adopted_once<H: StoreHarness>(harness: &H) {
     assert_sound(&store).await;
 }
 
+/// What was adopted out of order is no mistake, also when its entry is trimmed away.
+pub async fn what_was_adopted_is_not_out_of_order<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    foreign(harness, &store, "a", None).await;
+    with_events(&store, account("a"), 2).await;
+    assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 1);
+    append(&store, &account("a"), Expected::Exact(3), vec![deposit()]).await;
+    assert_sound(&store).await;
+    for left in [3, 2, 0] {
+        let policy = TrimPolicy::new().max_entries(left);
+        store.trim(&bank(), &policy).await.unwrap();
+        assert_eq!(assert_sound(&store).await.trimmed, 4 - left);
+    }
+}
+
 /// What was adopted stays so when the feed is trimmed, or the history compacted.
 pub async fn what_was_adopted_stays_adopted<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;

@@ -405,6 +405,32 @@ pub async fn a_dead_letter_outlives_its_entry<H: StoreHarness>(harness: &H) {
     assert!(payload.is_some_and(|(_, payload)| payload == br#"{"amount":1}"#));
 }
 
+/// What a handler has emitted arrives, though the entry that it came from is trimmed away.
+pub async fn what_was_emitted_outlives_what_it_came_from<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let post = category("post");
+    open(&store, "g", &only(), Start::Beginning).await;
+    let at = events(&store, 50).await;
+    let (lease, _) = acquire(&store, "g", &only(), "a", LONG).await;
+    let letters = at.iter().map(|_| event_of(&post));
+    let emitted = letters.map(|event| vec![Append::to_feed(post.clone(), vec![event])]);
+    let through = Commit {
+        number: 1,
+        finished: 50,
+        progress: up_to(at[49]),
+        emitted: emitted.collect(),
+        ..Commit::default()
+    };
+    commit(&store, &lease, &through).await;
+    assert_eq!(trim(&store, &all()).await.removed, 50);
+    let mut reader = follow(&store, &post, Position::START).await;
+    let mut arrived = 0;
+    while arrived < 50 {
+        arrived += next_batch(&mut *reader, 50).await.len();
+    }
+    assert_eq!(feed(&store, &post).await.len(), 50);
+}
+
 /// Who reads from before what is there, is told from where on it is; also who follows.
 pub async fn whoever_reads_too_early_is_told<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
