@@ -55,6 +55,11 @@ impl ProjectionView {
         })
     }
 
+    /// The name of the projection.
+    pub fn name(&self) -> &str {
+        self.id.name()
+    }
+
     /// Reads this version, be it served or not.
     pub fn version(mut self, version: u32) -> Self {
         self.version = Some(version);

@@ -16,11 +16,15 @@ use super::TestService;
 use super::golden::{self, GoldenError};
 use crate::BoxError;
 use crate::aggregate::Aggregate;
+use crate::projection::{ProjectionError, ProjectionView};
 use crate::recorded::{AggregateRef, RecordedEvent, Version};
 use crate::recording::{Recording, RecordingLine};
 use crate::repository::Repository;
 use crate::store::Backend;
 use shown::{Golden, Shown, gather_ids, json_of};
+
+/// How many keys of a projection are read at once.
+const KEYS_AT_ONCE: usize = 500;
 
 /// An event of the recording that was handled.
 pub(super) struct Input {
@@ -78,6 +82,7 @@ pub struct Replayed {
     undeclared: Vec<String>,
     declared: BTreeSet<String>,
     states: BTreeMap<String, State>,
+    projections: BTreeMap<String, Value>,
     observed: BTreeMap<String, Value>,
     ignored: BTreeSet<String>,
     /// The ids that the recording has, which are the same every time.
@@ -113,6 +118,7 @@ impl Replayed {
             undeclared,
             declared,
             states: BTreeMap::new(),
+            projections: BTreeMap::new(),
             observed: BTreeMap::new(),
             ignored: BTreeSet::new(),
             recorded_ids,
@@ -162,7 +168,37 @@ impl Replayed {
         Ok(self)
     }
 
-    /// Adds something else that is to be compared: a projection, what a handler has told the outside.
+    /// Looks at everything that a projection has: of each key its document and its fields.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn projection_of(mut self, view: &ProjectionView) -> Result<Self, ProjectionError> {
+        let mut all = serde_json::Map::new();
+        let mut last: Option<String> = None;
+        loop {
+            let keys = view.keys(last.as_deref(), KEYS_AT_ONCE).await?;
+            for key in &keys {
+                let document = view.get::<Value>(key).await?;
+                let fields = view.fields::<Value>(key).await?;
+                let mut shown = serde_json::Map::new();
+                shown.extend(document.map(|document| ("document".to_owned(), document)));
+                if !fields.is_empty() {
+                    let fields = Value::Object(fields.into_iter().collect());
+                    shown.insert("fields".to_owned(), fields);
+                }
+                all.insert(key.clone(), Value::Object(shown));
+            }
+            match keys.into_iter().next_back() {
+                Some(key) => last = Some(key),
+                None => break,
+            }
+        }
+        self.projections
+            .insert(view.name().to_owned(), Value::Object(all));
+        Ok(self)
+    }
+
+    /// Adds something else that is to be compared: what a handler has told the outside, say.
     pub fn observe(mut self, name: impl Into<String>, what: Value) -> Self {
         self.observed.insert(name.into(), what);
         self
@@ -203,11 +239,16 @@ impl Replayed {
         let observed = observed
             .map(|(name, what)| (name, shown.value(what)))
             .collect();
+        let projections = self.projections.iter();
+        let projections = projections
+            .map(|(name, what)| (name, shown.value(what)))
+            .collect();
         let mut text = serde_json::to_string_pretty(&Golden {
             inputs: self.inputs,
             events,
             failures: &self.failed,
             states,
+            projections,
             observed,
         })?;
         text.push('\n');

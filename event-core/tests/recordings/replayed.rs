@@ -2,7 +2,7 @@
 
 use event_core::prelude::*;
 use event_core::testing::{GoldenError, TestService};
-use event_core::{HandlerDefinition, Recording};
+use event_core::{HandlerDefinition, Recording, Writes};
 use serde_json::json;
 
 use crate::events::{
@@ -147,6 +147,34 @@ async fn a_golden_file_has_what_is_not_volatile() {
     assert!(different.contains("-        \"commits\": 5"), "{different}");
     assert!(different.contains("+        \"commits\": 4"), "{different}");
     assert!(different.contains("UPDATE_GOLDEN=1"), "{different}");
+}
+
+struct Pushes;
+
+#[projection(name = "pushes", version = 1)]
+impl Pushes {
+    #[on("github.push")]
+    fn count(&self, push: GithubPush, writes: &mut Writes) -> Result<(), BoxError> {
+        writes.increment(&push.repository, "pushes", 1);
+        writes.set(&push.repository, &push)?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_golden_file_has_what_projections_have() {
+    let test = TestService::start(agent().projection(Pushes))
+        .await
+        .unwrap();
+    let replayed = test.replay(&pushes(THREE)).await.unwrap();
+    let view = test.service().projection("pushes").unwrap();
+    let replayed = replayed.projection_of(&view).await.unwrap();
+    let golden = replayed.to_text().unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let of = |repository: &str| &golden["projections"]["pushes"][repository];
+    assert_eq!(of("octo/hello")["fields"], json!({"pushes": 2}));
+    assert_eq!(of("octo/world")["fields"], json!({"pushes": 1}));
+    assert_eq!(of("octo/hello")["document"]["commits"], 3);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub(super) struct Golden<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) states: BTreeMap<&'a String, State>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) projections: BTreeMap<&'a String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) observed: BTreeMap<&'a String, Value>,
 }
 
