@@ -439,6 +439,7 @@ macro_rules! store_contract_tests {
                 whoever_reads_too_early_is_told
                 a_new_group_is_told
                 a_new_group_is_told_where_nothing_is_left
+                a_group_opened_beside_a_trim_has_everything_or_is_told
                 a_repetition_is_recognised_behind_a_trim
                 a_group_loses_nothing_to_a_trim_beside_it
             }

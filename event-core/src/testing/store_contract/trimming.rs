@@ -547,6 +547,43 @@ pub async fn a_new_group_is_told_where_nothing_is_left<H: StoreHarness>(harness:
     assert_eq!(store.lag("new", &only()).await.unwrap(), 0);
 }
 
+/// A group that is opened beside a trim has everything before it, or is told.
+pub async fn a_group_opened_beside_a_trim_has_everything_or_is_told<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let other = harness.other_client(&store).await;
+    let (mut has_everything, mut is_told) = (0, 0);
+    for round in 0..100 / H::LOAD_DIVISOR {
+        let first = events(&store, 3).await[0];
+        let name = format!("g{round}");
+        let partition = only();
+        let opening = async {
+            if round % 2 == 1 {
+                tokio::task::yield_now().await;
+            }
+            store.open(&name, &partition, Start::at(first)).await
+        };
+        let policy = all();
+        let trimming = trim(&other, &policy);
+        let (opened, trimmed) = tokio::join!(opening, trimming);
+        match opened {
+            Ok(progress) => {
+                has_everything += 1;
+                assert_eq!(trimmed.removed, 0, "it needs all of them");
+                let left = read_feed(&store, &bank(), progress.checkpoint, 10).await;
+                assert_eq!(left.len(), 3);
+            }
+            Err(error) => {
+                is_told += 1;
+                assert!(told(&error) > first);
+            }
+        }
+        let forgotten = store.reset(&name, &partition, Reset::Forget).await;
+        forgotten.unwrap();
+        trim(&store, &all()).await;
+    }
+    assert_eq!(has_everything + is_told, 100 / H::LOAD_DIVISOR);
+}
+
 /// An append that is sent again is recognised, though its entries are trimmed away.
 pub async fn a_repetition_is_recognised_behind_a_trim<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
