@@ -103,7 +103,8 @@ impl<S: Backend + Clone> TestService<S> {
             }
             now = now.max(Some(metadata.timestamp));
             self.clock().set(now.unwrap_or(metadata.timestamp));
-            self.store().append(&append_of(line)?).await?;
+            // With the service's inline projections, as what it makes itself.
+            self.service().store().append(&append_of(line)?).await?;
             inputs.push(Input::of(line));
             match self.run_until_idle().await {
                 Ok(_) => {}

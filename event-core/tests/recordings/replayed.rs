@@ -163,18 +163,21 @@ impl Pushes {
 
 #[tokio::test]
 async fn a_golden_file_has_what_projections_have() {
-    let test = TestService::start(agent().projection(Pushes))
-        .await
-        .unwrap();
-    let replayed = test.replay(&pushes(THREE)).await.unwrap();
-    let view = test.service().projection("pushes").unwrap();
-    let replayed = replayed.projection_of(&view).await.unwrap();
-    let golden = replayed.to_text().unwrap();
-    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
-    let of = |repository: &str| &golden["projections"]["pushes"][repository];
-    assert_eq!(of("octo/hello")["fields"], json!({"pushes": 2}));
-    assert_eq!(of("octo/world")["fields"], json!({"pushes": 1}));
-    assert_eq!(of("octo/hello")["document"]["commits"], 3);
+    for builder in [
+        agent().projection(Pushes),
+        agent().inline_projection(Pushes),
+    ] {
+        let test = TestService::start(builder).await.unwrap();
+        let replayed = test.replay(&pushes(THREE)).await.unwrap();
+        let view = test.service().projection("pushes").unwrap();
+        let replayed = replayed.projection_of(&view).await.unwrap();
+        let golden = replayed.to_text().unwrap();
+        let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+        let of = |repository: &str| &golden["projections"]["pushes"][repository];
+        assert_eq!(of("octo/hello")["fields"], json!({"pushes": 2}));
+        assert_eq!(of("octo/world")["fields"], json!({"pushes": 1}));
+        assert_eq!(of("octo/hello")["document"]["commits"], 3);
+    }
 }
 
 #[tokio::test]
