@@ -20,7 +20,7 @@ use crate::append::OPERATION;
 use crate::error::{copy, unavailable};
 
 /// So many calls are under way at once before the others wait.
-const CALLS: usize = 2;
+const CALLS: usize = 4;
 
 /// What goes together has so many events at most, and so many bytes of payload.
 const MOST_EVENTS: usize = 256;
