@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    Category, Delivery, HandlerDefinition, Maintenance, ReadError, ServiceError, Start, StoreError,
-    TrimPolicy,
+    Category, Delivery, HandlerDefinition, Maintenance, Positions, ReadError, Recording,
+    RecordingError, Replay, ReplayError, ServiceError, Start, StoreError, TrimPolicy,
 };
 use tokio::sync::oneshot;
 
@@ -112,4 +112,42 @@ async fn a_new_group_whose_beginning_is_gone_does_not_run() {
         let service = builder().start(Start::at(first)).build().unwrap();
         assert_eq!(service.run_until_idle().await.unwrap().entries, 1);
     }
+}
+
+#[tokio::test]
+async fn a_replay_and_a_recording_of_what_is_gone_are_told() {
+    let store = trimmed().await;
+    let first = store.first_available(&github().into()).await.unwrap();
+    let service = Service::builder("late")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(handler("h").allow_replay())
+        .start(Start::at(first))
+        .build()
+        .unwrap();
+    let gone = StoreError::FeedTrimmed {
+        partition: github().into(),
+        first_available: first,
+    };
+    let replayed = service.replay(Replay::all()).await;
+    match replayed {
+        Err(ReplayError::Read(ReadError::Store(error))) => {
+            assert_eq!(error.to_string(), gone.to_string());
+        }
+        other => panic!("it must be told, and came to {other:?}"),
+    }
+    let recorded = Recording::of(&store).category(github()).record().await;
+    match recorded {
+        Err(RecordingError::Read(ReadError::Store(error))) => {
+            assert_eq!(error.to_string(), gone.to_string());
+        }
+        other => panic!("it must be told, and came to {other:?}"),
+    }
+
+    // From where it is whole on, both are there.
+    let whole = || Positions::after(first.before());
+    let replayed = service.replay(Replay::all().positions(whole())).await;
+    assert_eq!(replayed.unwrap().handled["h"], 1);
+    let recorded = Recording::of(&store).category(github()).positions(whole());
+    assert_eq!(recorded.record().await.unwrap().len(), 1);
 }
