@@ -33,7 +33,7 @@ pub(super) enum Registration {
 }
 
 impl ServiceBuilder {
-    /// Fills a [projection](crate::projection) while the service runs: a little behind the events, and
+    /// Fills a [projection](mod@crate::projection) while the service runs: a little behind the events, and
     /// whoever has stored them. Any number of instances may have it; one of them works.
     ///
     /// Two versions of one projection may be there: the newer one waits for a
@@ -45,7 +45,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// Fills a [projection](crate::projection) with the appends of this service: what
+    /// Fills a [projection](mod@crate::projection) with the appends of this service: what
     /// [`publish`](Service::publish), the [`Publisher`](crate::Publisher) and repositories of the service
     /// store is in the state as soon as it is stored. What handlers emit, and what other programs store,
     /// comes a little later, as with [`projection`](Self::projection); an append that finds the state
