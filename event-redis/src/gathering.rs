@@ -98,6 +98,10 @@ impl Gathering {
                     others: Vec::new(),
                 });
             }
+            // Those who have gone away make room before there is more.
+            if state.waiting.len() == state.waiting.capacity() {
+                state.waiting.retain(|waiting| !waiting.turn.is_closed());
+            }
             let (sender, turn) = oneshot::channel();
             state.waiting.push_back(Waiting {
                 checked: checked(),
@@ -240,4 +244,47 @@ pub(crate) fn may_gather(append: &Append) -> bool {
     append.aggregate().is_none()
         && append.events().len() <= MOST_EVENTS
         && payload_bytes(append) <= MOST_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use event_core::{Category, Clock, Ids, Metadata, NewEvent};
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn checked() -> Checked {
+        let metadata = Metadata::new(Ids::random().next(), Clock::system().now());
+        let event = NewEvent::from_parts("sdlc.phase.changed", "1", metadata).unwrap();
+        let category = Category::new("sdlc").unwrap();
+        Checked {
+            append: Append::to_feed(category, vec![event]),
+            metadata: vec![String::new()],
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_have_gone_away_do_not_pile_up() {
+        let gathering = Arc::new(Gathering::default());
+        let patience = Duration::from_secs(60);
+        let mut leads = Vec::new();
+        for _ in 0..CALLS {
+            match gathering.enter(patience, checked).await {
+                Way::Lead(lead) => leads.push(lead),
+                _ => panic!("nobody calls yet"),
+            }
+        }
+        for _ in 0..10_000 {
+            let mut waiting = Box::pin(gathering.enter(patience, checked));
+            let polled = futures::poll!(waiting.as_mut());
+            assert!(matches!(polled, Poll::Pending));
+        }
+        assert!(gathering.state().waiting.len() <= 8);
+        drop(leads);
+        assert_eq!(gathering.state().calls, 0);
+        let next = gathering.enter(patience, checked).now_or_never();
+        assert!(matches!(next, Some(Way::Lead(_))));
+    }
 }

@@ -14,8 +14,8 @@ use crate::connection::Request;
 use crate::error::UnexpectedReply;
 use crate::keys::ProjectionKeys;
 use crate::scripts::{
-    APPLY, DROP, HOLD, OPEN_PROJECTION, SERVE, Script, apply_status, drop_status,
-    open_projection_status,
+    APPLY, DROP, HOLD, OPEN_PROJECTION, SERVE, SWITCH, Script, apply_status, drop_status,
+    open_projection_status, switch_status,
 };
 use crate::start;
 use crate::store::Parts;
@@ -24,6 +24,7 @@ use crate::wire::{self, Unreadable};
 const OPENING: &str = "open_projection";
 const LISTING: &str = "projection_versions";
 const SERVING: &str = "serve_projection";
+const SWITCHING: &str = "switch_projection";
 const DROPPING: &str = "drop_projection";
 const HOLDING: &str = "hold_projection";
 const RELEASING: &str = "release_projection";
@@ -49,11 +50,12 @@ fn unreadable(operation: &'static str) -> impl Fn(Unreadable) -> StoreError {
     move |what| UnexpectedReply::form("a script of projections", what).refused(operation)
 }
 
-/// Makes a version known.
+/// Makes a version known; where that is wanted, only if no other one is read.
 pub(crate) async fn open(
     parts: &Parts,
     id: &ProjectionId,
     categories: &[Category],
+    only_first: bool,
 ) -> Result<ProjectionVersions, StoreError> {
     // In this order, so that whoever trims finds everything that there is.
     let mut command = redis::cmd("SADD");
@@ -64,12 +66,13 @@ pub(crate) async fn open(
     let names: Vec<_> = categories.iter().map(Category::as_str).collect();
     let unreadable = unreadable(OPENING);
     loop {
-        let mut command = OPEN_PROJECTION.call(6, 2, 512);
+        let mut command = OPEN_PROJECTION.call(6, 3, 512);
         keys.write_all(&mut command);
         command.write_arg(keys.document("").as_bytes());
         command.write_arg(keys.fields("").as_bytes());
         command.write_arg_fmt(id.version());
         command.write_arg(names.join(" ").as_bytes());
+        command.write_arg(if only_first { b"1" } else { b"" });
         let reply = ask(parts, OPENING, &command, Some(&OPEN_PROJECTION)).await?;
         let mut values = wire::array(reply).map_err(&unreadable)?.into_iter();
         let status = values.next().ok_or("nothing").map_err(&unreadable)?;
@@ -176,6 +179,30 @@ pub(crate) async fn serve(parts: &Parts, id: &ProjectionId) -> Result<Option<u32
         }
         [Value::Int(1), ..] => Ok(None),
         _ => Err(ServeError::Unknown { id: id.clone() }),
+    }
+}
+
+/// Has a version be the one that is read, once it has caught up with the one that is read now.
+pub(crate) async fn switch(
+    parts: &Parts,
+    id: &ProjectionId,
+    served: u32,
+) -> Result<bool, ServeError> {
+    let unreadable = unreadable(SWITCHING);
+    let read = ProjectionId::new(id.name(), served).map_err(|_| unreadable("no name"))?;
+    let (keys, read) = (parts.keys.projection(id), parts.keys.projection(&read));
+    let mut command = SWITCH.call(3, 2, 256);
+    for key in [&keys.versions, &keys.checkpoints, &read.checkpoints] {
+        command.write_arg(key.as_bytes());
+    }
+    command.write_arg_fmt(id.version());
+    command.write_arg_fmt(served);
+    let reply = ask(parts, SWITCHING, &command, Some(&SWITCH)).await?;
+    match wire::integer(&reply).map_err(&unreadable)? {
+        switch_status::SWITCHED => Ok(true),
+        switch_status::BEHIND => Ok(false),
+        switch_status::UNKNOWN => Err(ServeError::Unknown { id: id.clone() }),
+        _ => Err(unreadable("an unknown status").into()),
     }
 }
 

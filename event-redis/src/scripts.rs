@@ -40,6 +40,15 @@ pub(crate) static OPEN_PROJECTION: LazyLock<Script> =
 pub(crate) static SERVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/serve.lua")));
 
+/// The same, once it has caught up with the one that is read: see the script.
+pub(crate) static SWITCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/trimmed.lua"),
+        include_str!("scripts/switch.lua")
+    ))
+});
+
 /// Removes a version of a projection: see the script.
 pub(crate) static DROP: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/drop.lua")));
@@ -241,6 +250,13 @@ pub(crate) mod open_projection_status {
     pub(crate) const OPEN: i64 = 0;
     pub(crate) const DROPPING: i64 = 1;
     pub(crate) const FORBIDDEN: i64 = 2;
+}
+
+/// The statuses that the switch script replies with.
+pub(crate) mod switch_status {
+    pub(crate) const SWITCHED: i64 = 0;
+    pub(crate) const UNKNOWN: i64 = 1;
+    pub(crate) const BEHIND: i64 = 2;
 }
 
 /// The statuses that the drop script replies with.

@@ -500,7 +500,15 @@ impl Projections for RedisStore {
         id: &ProjectionId,
         categories: &[Category],
     ) -> Result<ProjectionVersions, StoreError> {
-        projections::open(&self.parts, id, categories).await
+        projections::open(&self.parts, id, categories, false).await
+    }
+
+    async fn open_first_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError> {
+        projections::open(&self.parts, id, categories, true).await
     }
 
     async fn projection_versions(&self, name: &str) -> Result<ProjectionVersions, StoreError> {
@@ -513,6 +521,10 @@ impl Projections for RedisStore {
 
     async fn serve_projection(&self, id: &ProjectionId) -> Result<Option<u32>, ServeError> {
         projections::serve(&self.parts, id).await
+    }
+
+    async fn switch_projection(&self, id: &ProjectionId, served: u32) -> Result<bool, ServeError> {
+        projections::switch(&self.parts, id, served).await
     }
 
     async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError> {

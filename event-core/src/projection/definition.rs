@@ -1,6 +1,5 @@
 //! What a service must know of a projection, and which of its methods an event goes to.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use super::error::ProjectionFailure;
 use super::writes::Writes;
 use super::{Filled, Projection};
 use crate::BoxError;
+use crate::dispatcher::panic_message;
 use crate::event::{Category, Declared};
 use crate::handler::{HandlerEvent, Past};
 use crate::metadata::Metadata;
@@ -154,7 +154,7 @@ impl ProjectionDefinition {
                 // What it was called with is thrown away after a panic.
                 let called = catch_unwind(AssertUnwindSafe(|| method.call(event, writes)));
                 called.unwrap_or_else(|panic| {
-                    Err(ProjectionFailure::Panicked(message_of(panic.as_ref())))
+                    Err(ProjectionFailure::Panicked(panic_message(panic.as_ref())))
                 })?;
             }
         }
@@ -194,10 +194,4 @@ impl MethodDefinition {
         }
         Ok(())
     }
-}
-
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }

@@ -153,6 +153,9 @@ pub enum WaitError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be read what partitions there are.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 impl WaitError {

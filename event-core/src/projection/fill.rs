@@ -1,14 +1,17 @@
 //! Filling a projection: a partition is read from its checkpoint on, and what it leads to is written
 //! piece by piece, while the next piece is read.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::join;
 
 use super::definition::ProjectionDefinition;
 use super::error::{ProjectionError, ProjectionFailure, ProjectionStopped};
 use super::sink::{ProjectionSink, SinkBatch};
 use super::writes::{NotACount, ProjectionWrites, Writes};
+use crate::dispatcher::panic_message;
 use crate::event::Category;
 use crate::partition::Partition;
 use crate::pattern::Pattern;
@@ -17,7 +20,13 @@ use crate::store::{
     ApplyError, Backend, FeedEntry, ProjectionId, ProjectionStep, ReadError, StoreError,
 };
 
-/// How many entries are read at once, and written with one checkpoint.
+/// So many partitions are filled at once.
+pub(crate) const AT_ONCE: usize = 4;
+
+/// How many entries are read at once in the beginning, until it is known how large they are.
+const FIRST_PAGE: usize = 64;
+
+/// How many entries are read at once, and written with one checkpoint, at most.
 const PAGE: usize = 2_000;
 
 /// Above so many bytes of payloads in one page, fewer entries are read at once.
@@ -142,23 +151,31 @@ impl Target {
         progress: &impl Progress,
     ) -> Result<(usize, Position), FillError> {
         let mut from = self.checkpoint(partition).await?;
-        let (mut filled, mut page) = (0, PAGE);
+        if self.is_sink() {
+            // Whoever has filled it may have been broken off before it did so.
+            self.mirror(partition, from).await?;
+        }
+        let (mut filled, mut page) = (0, FIRST_PAGE);
         // Up to here entries are taken in one by one, to find the one that cannot be.
         let mut one_by_one = Position::START;
-        let mut ahead: Option<Vec<FeedEntry>> = None;
+        let mut ahead: Option<(Vec<FeedEntry>, usize)> = None;
         while from < until {
-            let count = if from < one_by_one { 1 } else { page };
-            let entries = match ahead.take() {
-                Some(entries) => entries,
-                None => self.read(partition, from, count).await?,
+            let (entries, asked) = match ahead.take() {
+                Some(ahead) => ahead,
+                None => {
+                    let asked = if from < one_by_one { 1 } else { page };
+                    (self.read(partition, from, asked).await?, asked)
+                }
             };
             if entries.is_empty() {
                 break;
             }
-            if entries.iter().map(FeedEntry::bytes).sum::<usize>() > PAGE_BYTES {
-                page = (page / 2).max(1);
+            let was_full = entries.len() >= asked;
+            match entries.iter().map(FeedEntry::bytes).sum::<usize>() {
+                bytes if bytes > PAGE_BYTES => page = (page / 2).max(1),
+                bytes if bytes < PAGE_BYTES / 4 => page = (page * 2).min(PAGE),
+                _ => {}
             }
-            let was_full = entries.len() >= count;
             // A store in memory never waits, and others want to run, too.
             tokio::task::yield_now().await;
             let piece = self.project(from, entries);
@@ -167,8 +184,11 @@ impl Target {
             let to = piece.step.to;
             let next = async {
                 match is_full && piece.failure.is_none() && to >= one_by_one {
-                    true => self.read(partition, to, page).await.map(Some),
-                    false => Ok(None),
+                    true => {
+                        let entries = self.read(partition, to, page).await?;
+                        Ok(Some((entries, page)))
+                    }
+                    false => Ok::<_, FillError>(None),
                 }
             };
             let (next, applied) = join(next, self.apply(partition, &piece)).await;
@@ -307,10 +327,21 @@ impl Target {
                 to: piece.step.to,
                 events: &piece.events,
             };
-            match sink.apply(&batch).await {
-                Ok(true) => {}
-                Ok(false) => return self.checkpoint(partition).await.map(Applied::Moved),
-                Err(error) => return Ok(Applied::Failed(ProjectionFailure::Sink(error))),
+            match AssertUnwindSafe(sink.apply(&batch)).catch_unwind().await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => {
+                    let checkpoint = self.checkpoint(partition).await?;
+                    if checkpoint == batch.from {
+                        let why = "it says that its position has moved, and it has not";
+                        return Ok(Applied::Failed(ProjectionFailure::Sink(why.into())));
+                    }
+                    return Ok(Applied::Moved(checkpoint));
+                }
+                Ok(Err(error)) => return Ok(Applied::Failed(ProjectionFailure::Sink(error))),
+                Err(panic) => {
+                    let why = panic_message(&*panic);
+                    return Ok(Applied::Failed(ProjectionFailure::Panicked(why)));
+                }
             }
             self.mirror(partition, piece.step.to).await?;
             return Ok(Applied::Written);
@@ -339,7 +370,8 @@ impl Target {
             writes: ProjectionWrites::default(),
         };
         loop {
-            if step.from == to {
+            // Another one may have come further meanwhile.
+            if step.from >= to {
                 return Ok(());
             }
             let applied = self.backend.apply_projection(&self.id, partition, &step);

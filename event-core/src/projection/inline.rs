@@ -67,11 +67,18 @@ impl InlineProjection {
         })
     }
 
-    /// Takes everything in up to a position, whoever does so.
+    /// Takes everything in up to a position, whoever does so; nothing where another version is read.
     async fn catch_up(&self, partition: &Partition, until: Position) -> Result<(), FillError> {
+        let Target { backend, id, .. } = &self.target;
+        if backend.served_projection(id.name()).await? != Some(id.version()) {
+            return Ok(());
+        }
         let _only_one = self.catching_up.lock().await;
-        self.target.fill(partition, until, &Silent).await?;
-        Ok(())
+        match self.target.fill(partition, until, &Silent).await {
+            // It was dropped meanwhile.
+            Ok(_) | Err(FillError::Unknown(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn open(&self) -> Result<(), StoreError> {
@@ -158,9 +165,7 @@ impl EventStore for InlineStore {
             }
         }
         for projection in failed {
-            if projection.target.is_live().await? {
-                self.wait(projection, &stored.appended).await?;
-            }
+            self.wait(projection, &stored.appended).await?;
         }
         Ok(stored.appended)
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::error::ProjectionError;
-use super::fill::{Progress, Target};
+use super::fill::{AT_ONCE, Progress, Target};
 use crate::recorded::Position;
 
 /// With no more entries than this behind, a version takes the place of the other.
@@ -140,34 +140,62 @@ impl Rebuild {
             return Err(ProjectionError::Held { id: id.clone() });
         }
         let holding = self.hold();
-        let filling = self.fill_and_switch();
-        futures::pin_mut!(stop, holding, filling);
-        let work = select(filling, holding);
-        let rebuilt = match select(work, stop).await {
-            Either::Left((Either::Left((rebuilt, _)) | Either::Right((rebuilt, _)), _)) => rebuilt,
-            Either::Right(((), _)) => Ok(Rebuilt::Stopped),
+        futures::pin_mut!(stop, holding);
+        let rebuilt = loop {
+            let filling = self.fill();
+            futures::pin_mut!(filling);
+            let work = select(filling, &mut holding);
+            match select(work, &mut stop).await {
+                Either::Left((Either::Left((Ok(()), _)), _)) => {}
+                Either::Left((Either::Left((Err(error), _)) | Either::Right((error, _)), _)) => {
+                    break Err(error);
+                }
+                Either::Right(((), _)) => break Ok(Rebuilt::Stopped),
+            }
+            // Not to be broken off, or nobody would know whether it was done.
+            match self.switch().await {
+                Ok(Some(rebuilt)) => break Ok(rebuilt),
+                Ok(None) => {}
+                Err(error) => break Err(error),
+            }
         };
-        let released = backend.release_projection(id, &self.instance).await;
-        let rebuilt = rebuilt?;
-        released?;
-        Ok(rebuilt)
+        if let Err(error) = backend.release_projection(id, &self.instance).await {
+            tracing::debug!(projection = %id, %error, "a projection is not given back");
+        }
+        rebuilt
     }
 
     /// Prolongs the lease, until it is lost.
-    async fn hold(&self) -> Result<Rebuilt, ProjectionError> {
+    async fn hold(&self) -> ProjectionError {
         let (id, backend) = (&self.target.id, &self.target.backend);
         loop {
             sleep(self.lease / 3).await;
-            if !backend
+            match backend
                 .hold_projection(id, &self.instance, self.lease)
-                .await?
+                .await
             {
-                return Err(ProjectionError::Held { id: id.clone() });
+                Ok(true) => {}
+                Ok(false) => return ProjectionError::Held { id: id.clone() },
+                Err(error) => return error.into(),
             }
         }
     }
 
-    async fn fill_and_switch(&self) -> Result<Rebuilt, ProjectionError> {
+    /// Has the version be the one that is read, if it is not behind the one that is.
+    async fn switch(&self) -> Result<Option<Rebuilt>, ProjectionError> {
+        let Target { backend, id, .. } = &self.target;
+        let to = id.version();
+        let Some(from) = backend.served_projection(id.name()).await? else {
+            let from = backend.serve_projection(id).await?;
+            return Ok(Some(Rebuilt::Switched { from, to }));
+        };
+        let switched = backend.switch_projection(id, from).await?;
+        let from = (from != to).then_some(from);
+        Ok(switched.then_some(Rebuilt::Switched { from, to }))
+    }
+
+    /// Takes in what there is, until little is left.
+    async fn fill(&self) -> Result<(), ProjectionError> {
         let (target, pace) = (&self.target, Pace(self));
         loop {
             let partitions = target.partitions().await?;
@@ -179,16 +207,16 @@ impl Rebuild {
                 left += backend.entries_after(partition, checkpoint).await?;
             }
             self.meter.measure(total, left);
-            let filling = partitions.iter();
-            let filling = filling.map(|partition| target.fill(partition, Position::END, &pace));
             let mut filled = 0;
-            for result in join_all(filling).await {
-                filled += result?.0;
+            for some in partitions.chunks(AT_ONCE) {
+                let filling = some.iter();
+                let filling = filling.map(|partition| target.fill(partition, Position::END, &pace));
+                for result in join_all(filling).await {
+                    filled += result?.0;
+                }
             }
             if filled <= CAUGHT_UP {
-                let from = target.backend.serve_projection(&target.id).await?;
-                let to = target.id.version();
-                return Ok(Rebuilt::Switched { from, to });
+                return Ok(());
             }
         }
     }

@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::Filled;
 use super::error::ProjectionStopped;
-use super::fill::{FillError, Kind, Silent, Target};
+use super::fill::{AT_ONCE, FillError, Kind, Silent, Target};
 use crate::partition::Partition;
 use crate::recorded::Position;
 use crate::store::{ProjectionVersions, ReadError, StoreError, Wanted};
@@ -77,13 +77,19 @@ impl Target {
     /// Makes the version known, unless another is there that is read: then it is for a rebuild to do so.
     pub(crate) async fn open_if_first(&self) -> Result<ProjectionVersions, StoreError> {
         let versions = self.backend.projection_versions(self.id.name()).await?;
-        let is_known = versions.versions.contains_key(&self.id.version());
-        if is_known || versions.served.is_some() && !self.is_sink() {
+        let known = versions.versions.get(&self.id.version());
+        // Where it is made of other categories now, whoever waits or trims must know.
+        if known.is_some_and(|known| known.categories == *self.categories) {
             return Ok(versions);
         }
-        self.backend
-            .open_projection(&self.id, &self.categories)
-            .await
+        if self.is_sink() {
+            let opened = self.backend.open_projection(&self.id, &self.categories);
+            return opened.await;
+        }
+        let opened = self
+            .backend
+            .open_first_projection(&self.id, &self.categories);
+        opened.await
     }
 
     /// Whether it is to be filled without being asked.
@@ -209,7 +215,10 @@ impl Registered {
         let mut reader = backend.group_reader(&name).await?;
         loop {
             let partitions = self.target.partitions().await?;
-            let filled = join_all(partitions.iter().map(|partition| self.fill(partition))).await;
+            let mut filled = Vec::with_capacity(partitions.len());
+            for some in partitions.chunks(AT_ONCE) {
+                filled.extend(join_all(some.iter().map(|partition| self.fill(partition))).await);
+            }
             let mut wanted = Vec::new();
             for (partition, filled) in partitions.into_iter().zip(filled) {
                 if let (_, Some(after)) = filled? {

@@ -43,9 +43,12 @@ use crate::recorded::{Position, RecordedEvent};
 ///         if table.1.get(batch.partition).copied().unwrap_or_default() != batch.from {
 ///             return Ok(false);
 ///         }
+///         let mut commits = 0;
 ///         for event in batch.events {
-///             table.0 += event.decode::<GithubPush>()?.commits;
+///             commits += event.decode::<GithubPush>()?.commits;
 ///         }
+///         // Nothing fails any more: both, or neither.
+///         table.0 += commits;
 ///         table.1.insert(batch.partition.clone(), batch.to);
 ///         Ok(true)
 ///     }

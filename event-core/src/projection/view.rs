@@ -162,11 +162,18 @@ impl ProjectionView {
     pub async fn wait_for(&self, token: &Token, timeout: Duration) -> Result<(), ProjectionError> {
         let begun = Instant::now();
         let mut pauses = pauses();
-        let mut missing: Vec<_> = token.iter().map(|(p, at)| (p.clone(), at)).collect();
+        let all = || token.iter().map(|(p, at)| (p.clone(), at)).collect();
+        let mut missing: Vec<_> = all();
+        let mut asked: Option<ProjectionId> = None;
         loop {
             let mut reached = Position::START;
             match self.served_id().await {
                 Ok(id) => {
+                    // What another version has, this one may not have.
+                    if asked.as_ref() != Some(&id) {
+                        missing = all();
+                        asked = Some(id.clone());
+                    }
                     let versions = self.backend.projection_versions(id.name()).await?;
                     let known = versions.versions.get(&id.version());
                     if let Some(known) = known {
@@ -178,6 +185,9 @@ impl ProjectionView {
                             break;
                         }
                         missing.pop();
+                    }
+                    if missing.is_empty() && self.served_id().await? != id {
+                        continue;
                     }
                 }
                 Err(ProjectionError::NotServed { .. }) => {}

@@ -67,7 +67,9 @@ impl ServiceBuilder {
     }
 
     /// Hands the events that match some patterns to a database of one's own: see [`ProjectionSink`]. Under
-    /// this name and version the store knows how far it is.
+    /// this name and version the store knows how far it is. A new version is filled at once, beside the old
+    /// one; [`serve_projection`](crate::Projections::serve_projection) says that it is the one to wait
+    /// for.
     pub fn projection_sink<N: Into<String>>(
         mut self,
         name: impl Into<String>,
@@ -263,7 +265,8 @@ impl Service {
     }
 
     /// Waits until the handlers of its group that take events in order are through with everything that
-    /// the token says, whichever instance runs them. Categories that they do not read are not waited for.
+    /// the token says, whichever instance runs them. Categories that they do not read are not waited for, and
+    /// neither are partitions that there are not.
     ///
     /// # Errors
     /// [`WaitError::Behind`] where they are not within `timeout`.
@@ -276,7 +279,9 @@ impl Service {
         let begun = Instant::now();
         let mut pauses = pauses();
         for (partition, wanted) in token.iter() {
-            if !subscription.reads(partition.category()) {
+            // A token comes from outside, and may name what there is not.
+            let count = self.inner.backend.partitions(partition.category());
+            if !subscription.reads(partition.category()) || partition.number() >= count.await? {
                 continue;
             }
             loop {

@@ -32,6 +32,17 @@ pub trait Projections: Send + Sync + 'static {
         categories: &[Category],
     ) -> Result<ProjectionVersions, StoreError>;
 
+    /// As [`open_projection`](Self::open_projection), unless the version is not known and another one is
+    /// read: then nothing is done.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store does not answer.
+    async fn open_first_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError>;
+
     /// The versions of a projection; none where it is not known.
     ///
     /// # Errors
@@ -51,6 +62,14 @@ pub trait Projections: Send + Sync + 'static {
     /// # Errors
     /// [`ServeError::Unknown`] where there is no such version.
     async fn serve_projection(&self, id: &ProjectionId) -> Result<Option<u32>, ServeError>;
+
+    /// As [`serve_projection`](Self::serve_projection), where `served` is the version that is read, and
+    /// nothing is in its state that is not in this one, too; else `false`, and nothing is done. `true` also
+    /// where it is the one that is read already.
+    ///
+    /// # Errors
+    /// [`ServeError::Unknown`] where there is no such version.
+    async fn switch_projection(&self, id: &ProjectionId, served: u32) -> Result<bool, ServeError>;
 
     /// Removes a version with all its state; `false` where there was none. May be repeated where it was
     /// broken off.

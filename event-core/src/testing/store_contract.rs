@@ -465,6 +465,7 @@ macro_rules! store_contract_tests {
                 of_many_writers_each_step_counts_once
                 what_is_no_count_is_refused_whole
                 versions_of_a_projection_are_switched_and_dropped
+                a_version_that_is_behind_is_not_switched_to
                 one_instance_fills_a_version
                 every_version_says_how_far_it_is
                 entries_after_a_position_are_counted
@@ -480,6 +481,9 @@ macro_rules! store_contract_tests {
                 an_append_says_that_it_is_stored_where_a_projection_stops
                 a_rebuild_goes_on_and_switches
                 a_sink_has_each_event_once
+                a_sink_is_waited_for_whoever_filled_it
+                appends_do_not_hang_on_what_nobody_reads
+                partitions_that_there_are_not_are_not_waited_for
             }
         }
     };

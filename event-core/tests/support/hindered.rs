@@ -548,8 +548,20 @@ impl Projections for Hindered {
         self.inner.projection_versions(name).await
     }
 
+    async fn open_first_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError> {
+        self.inner.open_first_projection(id, categories).await
+    }
+
     async fn serve_projection(&self, id: &ProjectionId) -> Result<Option<u32>, ServeError> {
         self.inner.serve_projection(id).await
+    }
+
+    async fn switch_projection(&self, id: &ProjectionId, served: u32) -> Result<bool, ServeError> {
+        self.inner.switch_projection(id, served).await
     }
 
     async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError> {

@@ -11,9 +11,9 @@
 --
 -- Replies with what append.lua replies, and then for each projection
 --   0 written      the events are in its state now
---   1 behind       it has yet to take them in
---   2 not filled   nobody has opened this version, or it is being rebuilt
+--   1 behind       it is the version that is read, and has yet to take them in
+--   2 unread       it has yet to take them in, and nobody reads it; or it is not there
 
-local WRITTEN, BEHIND, NOT_FILLED = 0, 1, 2
+local WRITTEN, BEHIND, UNREAD = 0, 1, 2
 
 local function append(KEYS, ARGV)

@@ -11,7 +11,15 @@ local at_key, at = key_count + 1, 5 + argument_count
 for i = 1, projections do
     plans[i], at_key, at = read_writes(KEYS, at_key, ARGV, at)
     local left = redis.call('XRANGE', KEYS[1], '(' .. plans[i].checkpoint, '+', 'COUNT', '1')
-    plans[i].at_end = #left == 0
+    local at_end = #left == 0
+    if at_end and redis.call('EXISTS', KEYS[1]) == 1 then
+        -- What is not there may have been trimmed away, and not been taken in.
+        local said = redis.call('XINFO', 'STREAM', KEYS[1])
+        for n = 1, #said, 2 do
+            if said[n] == 'last-generated-id' then at_end = said[n + 1] == plans[i].checkpoint end
+        end
+    end
+    plans[i].at_end = at_end
 end
 
 local reply = append(own_keys, own_arguments)
@@ -24,10 +32,10 @@ for i = 1, projections do
     if is_stored and state and plan.at_end and not plan.wrong then
         write_projection(plan, position)
         replies[i + 1] = WRITTEN
-    elseif state == 'live' then
+    elseif state and redis.call('HGET', plan.versions, 'served') == plan.version then
         replies[i + 1] = BEHIND
     else
-        replies[i + 1] = NOT_FILLED
+        replies[i + 1] = UNREAD
     end
 end
 return replies

@@ -6,6 +6,7 @@
 --
 -- ARGV  the version
 --       the categories that it is made of, with a blank between them
+--       1 where nothing is to be done if the version is not known, and another one is read
 --
 -- Replies with a status, and
 --   0 open       the versions
@@ -29,6 +30,9 @@ end
 
 local known = redis.call('HGET', versions, ARGV[1])
 local state = known and string.match(known, '^%a+') or 'filling'
+if ARGV[3] == '1' and not known and redis.call('HEXISTS', versions, 'served') == 1 then
+    return {OPEN, redis.call('HGETALL', versions)}
+end
 if state == 'dropping' then return {DROPPING} end
 if redis.call('HSETNX', versions, 'served', ARGV[1]) == 1 then state = 'live' end
 redis.call('HSET', versions, ARGV[1], state .. ' ' .. ARGV[2])

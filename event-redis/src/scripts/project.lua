@@ -36,6 +36,7 @@ end
 -- arguments begin; without it where a field is no count: which key and field.
 local function read_writes(keys, at_key, args, at)
     local plan = {
+        versions = keys[at_key], version = args[at],
         known = redis.call('HGET', keys[at_key], args[at]),
         checkpoints = keys[at_key + 1], names = keys[at_key + 2],
         partition = args[at + 1], items = {},

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Content, MemoryStore};
+use super::{Content, Feed, MemoryStore};
 use crate::event::Category;
 use crate::partition::Partition;
 use crate::projection::{FieldWrite, NotACount, ProjectionWrites, incremented};
@@ -128,9 +128,9 @@ impl Content {
 
     /// Which of the projections are at the end of a partition, and may be written.
     pub(super) fn up_to_date(&self, partition: &Partition, inline: &[InlineStep]) -> Vec<bool> {
+        // What is trimmed away counts, too: it may not have been taken in.
         let last = self.feeds.get(partition);
-        let last = last.and_then(|feed| feed.entries.last());
-        let last = last.map_or(Position::START, |(position, _)| *position);
+        let last = last.map_or(Position::START, Feed::head);
         let may_be_written = |step: &InlineStep| {
             self.version_of(&step.id).is_some_and(|version| {
                 version.checkpoint(partition) >= last && version.check(&step.writes).is_ok()
@@ -151,11 +151,13 @@ impl Content {
         let mut behind = Vec::new();
         for (index, step) in inline.iter().enumerate() {
             let up_to_date = up_to_date.get(index).is_some_and(|is| *is);
+            let projection = self.projections.get(step.id.name());
+            let is_read = projection.is_some_and(|one| one.served == Some(step.id.version()));
             match self.version_of_mut(&step.id) {
                 Some(version) if up_to_date && all_new => {
                     version.write(partition, appended.position(), &step.writes);
                 }
-                Some(version) if version.is_live => behind.push(index),
+                Some(_) if is_read => behind.push(index),
                 _ => {}
             }
         }
@@ -206,6 +208,23 @@ impl Projections for MemoryStore {
         Ok(projection.versions())
     }
 
+    async fn open_first_projection(
+        &self,
+        id: &ProjectionId,
+        categories: &[Category],
+    ) -> Result<ProjectionVersions, StoreError> {
+        {
+            let content = self.content();
+            if let Some(projection) = content.projections.get(id.name())
+                && projection.served.is_some()
+                && !projection.versions.contains_key(&id.version())
+            {
+                return Ok(projection.versions());
+            }
+        }
+        self.open_projection(id, categories).await
+    }
+
     async fn projection_versions(&self, name: &str) -> Result<ProjectionVersions, StoreError> {
         let content = self.content();
         let projection = content.projections.get(name);
@@ -221,6 +240,29 @@ impl Projections for MemoryStore {
         let version = projection.versions.get_mut(&id.version());
         version.ok_or_else(unknown)?.is_live = true;
         Ok(projection.served.replace(id.version()))
+    }
+
+    async fn switch_projection(&self, id: &ProjectionId, served: u32) -> Result<bool, ServeError> {
+        let mut content = self.content();
+        let unknown = || ServeError::Unknown { id: id.clone() };
+        let projection = content.projections.get_mut(id.name()).ok_or_else(unknown)?;
+        let own = projection.versions.get(&id.version()).ok_or_else(unknown)?;
+        if projection.served == Some(id.version()) {
+            return Ok(true);
+        }
+        let is_behind = |(partition, checkpoint): (&Partition, &Position)| {
+            own.categories.contains(partition.category()) && own.checkpoint(partition) < *checkpoint
+        };
+        let read = projection.versions.get(&served);
+        let is_behind = read.is_some_and(|read| read.checkpoints.iter().any(is_behind));
+        if projection.served != Some(served) || is_behind {
+            return Ok(false);
+        }
+        if let Some(own) = projection.versions.get_mut(&id.version()) {
+            own.is_live = true;
+        }
+        projection.served = Some(id.version());
+        Ok(true)
     }
 
     async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError> {

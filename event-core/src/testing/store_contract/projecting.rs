@@ -10,18 +10,21 @@ use tokio::time::timeout;
 
 use super::StoreHarness;
 use super::bank::{Account, AccountCommand, AccountEvent, account, bank, deposit, deposits};
-use super::steps::{SHORT, append, append_to_feed, fresh, send, within};
+use super::steps::{SHORT, append, append_to_feed, feed, fresh, send, within};
 use crate::BoxError;
 use crate::handler::{Context, HandlerDefinition};
 use crate::partition::Partition;
 use crate::projection::{
-    Projection, ProjectionError, ProjectionMethod, ProjectionSink, Rebuilt, SinkBatch, WaitError,
-    Writes,
+    Projection, ProjectionError, ProjectionFailure, ProjectionMethod, ProjectionSink, Rebuilt,
+    SinkBatch, WaitError, Writes,
 };
 use crate::recorded::{Position, RecordedEvent};
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 use crate::service::{Mistake, ServiceBuilder, ServiceError};
-use crate::store::{Append, AppendError, Backend, EventStore, Expected, Projections};
+use crate::store::{
+    Append, AppendError, Backend, EventStore, Expected, Maintenance, ProjectionId, Projections,
+    TrimPolicy,
+};
 use crate::testing::running::{Running, build, eventually, service};
 use crate::token::Token;
 
@@ -509,16 +512,18 @@ impl ProjectionSink for Ledger {
         if ledger.is_broken {
             return Err("the disk is full".into());
         }
-        let position = ledger.positions.entry(batch.partition.clone()).or_default();
-        if *position != batch.from {
+        let position = ledger.positions.get(batch.partition).copied();
+        if position.unwrap_or_default() != batch.from {
             return Ok(false);
         }
-        *position = batch.to;
+        let mut paid_in = 0;
         for event in batch.events {
             if let AccountEvent::Deposited { amount } = event.decode()? {
-                ledger.paid_in += amount;
+                paid_in += amount;
             }
         }
+        ledger.paid_in += paid_in;
+        ledger.positions.insert(batch.partition.clone(), batch.to);
         Ok(true)
     }
 }
@@ -567,4 +572,143 @@ pub async fn a_sink_has_each_event_once<H: StoreHarness>(harness: &H) {
         .paid_in;
     assert_eq!(paid_in, 20 * ACCOUNTS as u64 + 2);
     second.stop().await;
+}
+
+/// What a database of one's own has, its checkpoint in the store has, too, also where whoever filled it was
+/// broken off in between. A database that fails in another way than by an error stops the projection.
+pub async fn a_sink_is_waited_for_whoever_filled_it<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let token = deposit_to_each(&store, 1, 2).await;
+    let ledger = Ledger::default();
+    let partition = Partition::from(bank());
+    let events: Vec<_> = feed(&store, &bank()).await;
+    let batch = SinkBatch {
+        partition: &partition,
+        from: Position::START,
+        to: events[1].position(),
+        events: &events,
+    };
+    assert!(ledger.apply(&batch).await.unwrap());
+    let fills = service(&store, "fills").projection_sink("ledger", 1, ["bank.*"], ledger);
+    let fills = build(fills);
+    fills.run_until_idle().await.unwrap();
+    let view = fills.projection("ledger").unwrap();
+    view.wait_for(&token, Duration::ZERO).await.unwrap();
+
+    for panics in [false, true] {
+        let sink = Stubborn(panics);
+        let fills = service(&store, "fails").projection_sink("stubborn", 1, ["bank.*"], sink);
+        match build(fills).run_until_idle().await {
+            Err(ServiceError::Projection(ProjectionError::Stopped(stopped))) => {
+                let is_panic = matches!(&*stopped.failure, ProjectionFailure::Panicked(_));
+                assert_eq!(is_panic, panics, "{stopped}");
+            }
+            other => panic!("it must stop, and came to {other:?}"),
+        }
+    }
+}
+
+/// Takes nothing in: panics, or says that it has come further.
+struct Stubborn(bool);
+
+#[async_trait]
+impl ProjectionSink for Stubborn {
+    async fn checkpoint(&self, _: &Partition) -> Result<Position, BoxError> {
+        Ok(Position::START)
+    }
+
+    async fn apply(&self, _: &SinkBatch<'_>) -> Result<bool, BoxError> {
+        assert!(!self.0, "no");
+        Ok(false)
+    }
+}
+
+/// Takes in nothing.
+struct Broken;
+
+impl Projection for Broken {
+    const NAME: &'static str = "total";
+    const VERSION: u32 = 0;
+
+    fn methods() -> Vec<ProjectionMethod<Self>> {
+        let fail = |_: &Self, _: AccountEvent, _: &mut Writes| Err(BoxError::from("no"));
+        vec![ProjectionMethod::new("fail", fail).on("bank.*")]
+    }
+}
+
+/// An inline projection that nobody reads fails no append; and one whose events were trimmed away does not
+/// begin with those that come.
+pub async fn appends_do_not_hang_on_what_nobody_reads<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    if !fills_inline(&store) {
+        return;
+    }
+    let both = build(
+        service(&store, "inline")
+            .inline_projection(Broken)
+            .inline_projection(Total)
+            .inline_timeout(Duration::from_secs(1)),
+    );
+    let publish = async |account: &str| {
+        let accounts: Repository<Account> = both.repository();
+        accounts.execute(account, AccountCommand::Deposit(5)).await
+    };
+    let stopped = publish("a").await;
+    assert!(matches!(
+        stopped,
+        Err(RepositoryError::Append(AppendError::NotProjected { .. }))
+    ));
+    both.rebuild("total").await.unwrap().run().await.unwrap();
+    publish("b").await.unwrap();
+    let view = both.projection("total").unwrap();
+    assert_eq!(view.served().await.unwrap(), 1);
+    assert_eq!(view.count("bank", "total").await.unwrap(), 10);
+
+    both.drop_projection("total", 0).await.unwrap();
+    let policy = TrimPolicy::new().max_entries(0);
+    let trimmed = store
+        .trim_partition(&Partition::from(bank()), &policy)
+        .await;
+    assert_eq!(trimmed.unwrap().removed, 2);
+    let late = build(service(&store, "late").inline_projection(Late));
+    let late_accounts: Repository<Account> = late.repository();
+    let stored = late_accounts.execute("c", AccountCommand::Deposit(5)).await;
+    assert!(matches!(
+        stored,
+        Err(RepositoryError::Append(AppendError::NotProjected { .. }))
+    ));
+    let id = ProjectionId::new("late", 1).unwrap();
+    let checkpoint = store
+        .projection_checkpoint(&id, &Partition::from(bank()))
+        .await;
+    assert_eq!(checkpoint.unwrap(), Position::START);
+}
+
+/// As [`Total`], by another name.
+struct Late;
+
+impl Projection for Late {
+    const NAME: &'static str = "late";
+    const VERSION: u32 = 1;
+
+    fn methods() -> Vec<ProjectionMethod<Self>> {
+        let count = |_: &Self, _: AccountEvent, writes: &mut Writes| {
+            writes.increment("bank", "count", 1);
+        };
+        vec![ProjectionMethod::new("count", count).on("bank.*")]
+    }
+}
+
+/// A token may come from anybody: what it names and there is not, is not waited for, and not made.
+pub async fn partitions_that_there_are_not_are_not_waited_for<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let token = deposit_to_each(&store, 1, 1).await;
+    let handles = HandlerDefinition::function("h", |_: AccountEvent, _: Context| async {});
+    let handles = build(service(&store, "handles").handler(handles.on("bank.*")));
+    handles.run_until_idle().await.unwrap();
+    let (_, at) = token.iter().next().expect("something was deposited");
+    let mut foreign = token.clone();
+    foreign.reach(Partition::new(bank(), 4_000_000), at);
+    let waited = handles.wait_until_handled(&foreign, Duration::ZERO).await;
+    waited.unwrap();
 }

@@ -262,6 +262,36 @@ pub async fn what_is_no_count_is_refused_whole<H: StoreHarness>(harness: &H) {
     }
 }
 
+/// A version that is not the first is opened only when it is said, and takes the place of the one that is
+/// read only when it has all that this one has.
+pub async fn a_version_that_is_behind_is_not_switched_to<H: StoreHarness>(harness: &H) {
+    let store = opened(harness).await;
+    let partition = Partition::from(bank());
+    let known = store.open_first_projection(&version(2), &[bank()]).await;
+    assert!(!known.unwrap().versions.contains_key(&2), "another is read");
+    let unknown = store.switch_projection(&version(2), 1).await;
+    assert!(
+        matches!(unknown, Err(ServeError::Unknown { .. })),
+        "{unknown:?}"
+    );
+    store.open_projection(&version(2), &[bank()]).await.unwrap();
+    apply(&store, &step(0, 9, |_| {})).await;
+    for (from, to, is_there) in [(0, 8, false), (8, 10, true)] {
+        let step = step(from, to, |_| {});
+        let applied = store.apply_projection(&version(2), &partition, &step).await;
+        applied.unwrap();
+        let switched = store.switch_projection(&version(2), 7).await.unwrap();
+        assert!(!switched, "another one is read");
+        let switched = store.switch_projection(&version(2), 1).await.unwrap();
+        assert_eq!(switched, is_there);
+    }
+    let again = store.switch_projection(&version(2), 1).await;
+    assert!(again.unwrap(), "it was done before");
+    let versions = store.projection_versions("balances").await.unwrap();
+    assert_eq!((versions.served, versions.is_live(2)), (Some(2), true));
+    assert_eq!(versions.versions[&2].categories, [bank()]);
+}
+
 /// The first version is served at once, another one when it is said; then the one before may be dropped,
 /// and nothing is left of it.
 pub async fn versions_of_a_projection_are_switched_and_dropped<H: StoreHarness>(harness: &H) {
