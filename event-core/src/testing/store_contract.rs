@@ -464,8 +464,8 @@ macro_rules! store_contract_tests {
                 a_step_from_another_checkpoint_is_refused
                 of_many_writers_each_step_counts_once
                 what_is_no_count_is_refused_whole
-                versions_of_a_projection_are_switched_and_dropped
                 a_version_that_is_behind_is_not_switched_to
+                versions_of_a_projection_are_switched_and_dropped
                 one_instance_fills_a_version
                 every_version_says_how_far_it_is
                 entries_after_a_position_are_counted
