@@ -42,6 +42,7 @@ pub struct Repository<A> {
     snapshots: SnapshotPolicy<A>,
     snapshot_writer: SnapshotWriter,
     cache: Option<StateCache<A>>,
+    events_kept_for: Duration,
 }
 
 /// An aggregate as it was loaded.
@@ -130,6 +131,7 @@ impl<A: Aggregate> Repository<A> {
             snapshots: A::SNAPSHOTS,
             snapshot_writer: SnapshotWriter::default(),
             cache: None,
+            events_kept_for: compaction::EVENTS_KEPT_FOR,
         }
     }
 

@@ -422,6 +422,7 @@ macro_rules! store_contract_tests {
                 a_repetition_is_recognised_in_a_compacted_history
                 commands_beside_compactions_each_count
                 a_compacted_history_leads_to_the_same_state
+                what_may_be_sent_again_is_not_dropped
             }
             trimming {
                 without_a_limit_nothing_goes

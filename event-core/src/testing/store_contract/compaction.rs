@@ -2,6 +2,7 @@
 //! the whole.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
@@ -46,9 +47,11 @@ fn load_trimmed_at<T>(load: Result<T, RepositoryError>) -> Version {
     }
 }
 
-/// Accounts with snapshots that are never due by themselves.
+/// Accounts with snapshots that are never due by themselves, and histories that may be compacted at once.
 fn accounts<S: EventStore>(store: S) -> Repository<Account> {
-    Repository::new(store).with_snapshots(SnapshotPolicy::every(u64::MAX))
+    Repository::new(store)
+        .with_snapshots(SnapshotPolicy::every(u64::MAX))
+        .with_events_kept_for(Duration::ZERO)
 }
 
 /// The beginning of a history goes, and its versions are counted on.
@@ -380,4 +383,21 @@ pub async fn a_compacted_history_leads_to_the_same_state<H: StoreHarness>(harnes
             .unwrap();
         assert_eq!(version_of(&last[0]), theirs.version);
     }
+}
+
+/// What was appended a short while ago may be sent again: it is not dropped, however much it is.
+pub async fn what_may_be_sent_again_is_not_dropped<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let snapshots = SnapshotPolicy::every(u64::MAX);
+    let accounts = Repository::<Account>::new(store.clone()).with_snapshots(snapshots);
+    let sent = Append::to(account("a"), Expected::Exact(0), deposits(300));
+    store.append(&sent).await.unwrap();
+    append(&store, &account("a"), Expected::Exact(300), deposits(120)).await;
+    let compacted = accounts.compact("a").await.unwrap();
+    assert_eq!((compacted.removed, compacted.first_available), (0, 1));
+    let again = store.append(&sent).await.unwrap();
+    assert!(again.events.iter().all(|event| event.repeated), "{again:?}");
+    // The snapshot is kept all the same.
+    let kept = store.load_snapshot(&account("a")).await.unwrap();
+    assert_eq!(kept.map(|kept| kept.version), Some(420));
 }

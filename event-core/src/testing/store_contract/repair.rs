@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::StoreHarness;
 use super::bank::{Account, AccountCommand, AccountEvent, account, bank, deposit, deposits};
@@ -18,7 +19,7 @@ use crate::repair::{
 };
 use crate::repository::Repository;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Expected, Maintenance, TrimPolicy, Versions};
+use crate::store::{EventStore, Expected, Maintenance, TrimPolicy, Versions};
 
 /// Events are read as those of accounts, which no macro has reported.
 fn checks() -> Checks {
@@ -28,6 +29,13 @@ fn checks() -> Checks {
             "bank.unknown" => None,
             _ => Some(event.decode::<AccountEvent>().map(drop)),
         })
+}
+
+/// Accounts whose histories may be compacted at once.
+fn accounts(store: impl EventStore) -> Repository<Account> {
+    Repository::new(store)
+        .with_snapshots(SnapshotPolicy::every(u64::MAX))
+        .with_events_kept_for(Duration::ZERO)
 }
 
 async fn findings(store: &impl Maintenance) -> Findings {
@@ -96,8 +104,6 @@ pub async fn what_is_appended_is_sound<H: StoreHarness>(harness: &H) {
 pub async fn writers_beside_it_are_no_mistake<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let accounts =
-        |store| Repository::<Account>::new(store).with_snapshots(SnapshotPolicy::every(u64::MAX));
     let mut writers = Vec::new();
     for n in 0..3 {
         let accounts = accounts(harness.other_client(&store).await);
@@ -137,8 +143,7 @@ pub async fn writers_beside_it_are_no_mistake<H: StoreHarness>(harness: &H) {
 pub async fn what_is_gone_on_purpose_is_told<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     with_events(&store, account("a"), 10).await;
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     accounts
         .execute("b", AccountCommand::DepositCoins(150))
         .await
@@ -261,8 +266,7 @@ pub async fn what_was_adopted_stays_adopted<H: StoreHarness>(harness: &H) {
         foreign(harness, &store, "a", Some(1)).await;
     }
     assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 120);
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     assert_eq!(accounts.compact("a").await.unwrap().removed, 20);
     assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 0);
     store
@@ -353,8 +357,7 @@ pub async fn adopting_beside_writers_loses_nothing<H: StoreHarness>(harness: &H)
 pub async fn a_history_is_made_anew_from_the_feed<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     foreign(harness, &store, "a", None).await;
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     accounts
         .execute("a", AccountCommand::DepositCoins(700))
         .await
