@@ -389,6 +389,7 @@ macro_rules! store_contract_tests {
                 an_append_with_a_receipt_is_stored_once
                 a_receipt_is_kept_for_some_time
                 a_receipt_that_cannot_be_is_refused
+                an_outcome_is_told_behind_a_compaction
             }
             restoring {
                 a_restored_recording_is_recorded_the_same
