@@ -398,6 +398,7 @@ macro_rules! store_contract_tests {
                 a_restore_sent_again_is_stored_once
                 a_history_is_restored_without_holes
                 appends_go_on_behind_what_was_restored
+                a_restore_goes_on_where_it_was_broken_off
             }
             snapshots {
                 of_three_snapshots_the_newest_is_kept
