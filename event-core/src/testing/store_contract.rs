@@ -460,6 +460,7 @@ macro_rules! store_contract_tests {
                 what_is_not_whole_is_left_as_it_is
                 a_history_made_anew_beside_writers_loses_nothing
                 what_cannot_be_read_is_found
+                what_is_trimmed_away_meanwhile_is_not_missing
             }
             projections {
                 what_is_written_to_a_projection_is_read

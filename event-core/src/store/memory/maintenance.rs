@@ -219,7 +219,9 @@ impl Maintenance for MemoryStore {
         let feed = content.feed(partition);
         let missing = events.iter().filter(|event| {
             let aggregate = event.aggregate_id().ok().flatten();
+            // Of what is trimmed away meanwhile it is not known any more whether it was adopted.
             aggregate.is_some_and(|aggregate| !feed.knows(&aggregate, event))
+                && feed.read_at(partition, event.position()).is_some()
         });
         Ok(missing.map(RecordedEvent::position).collect())
     }

@@ -487,3 +487,26 @@ pub async fn what_cannot_be_read_is_found<H: StoreHarness>(harness: &H) {
     assert!(finding.to_string().contains("not this one"), "{finding}");
     assert!(store.first_available(&bank().into()).await.is_ok());
 }
+
+/// What was adopted and is trimmed away while others look at it is not missing.
+pub async fn what_is_trimmed_away_meanwhile_is_not_missing<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    foreign(harness, &store, "a", None).await;
+    let unknown = foreign(harness, &store, "b", None).await;
+    let partition = Partition::from(bank());
+    let entries = store.read_feed(&partition, Position::START, 10).await;
+    let entries = entries.unwrap().into_iter();
+    let events: Vec<_> = entries.map(|entry| entry.into_event().unwrap()).collect();
+    assert_eq!(
+        store.adopt_events(&partition, &events[..1]).await.unwrap(),
+        1
+    );
+    let missing = store.missing_in_history(&partition, &events).await;
+    assert_eq!(missing.unwrap(), [unknown]);
+    for left in [1, 0] {
+        let policy = TrimPolicy::new().max_entries(left);
+        store.trim(&bank(), &policy).await.unwrap();
+        let missing = store.missing_in_history(&partition, &events).await;
+        assert_eq!(missing.unwrap().len() as u64, left);
+    }
+}
