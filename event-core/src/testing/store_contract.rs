@@ -425,6 +425,7 @@ macro_rules! store_contract_tests {
                 commands_beside_compactions_each_count
                 a_compacted_history_leads_to_the_same_state
                 what_may_be_sent_again_is_not_dropped
+                an_older_program_does_not_replace_the_state_behind_a_compaction
             }
             trimming {
                 without_a_limit_nothing_goes

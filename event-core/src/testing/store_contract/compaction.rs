@@ -401,3 +401,31 @@ pub async fn what_may_be_sent_again_is_not_dropped<H: StoreHarness>(harness: &H)
     let kept = store.load_snapshot(&account("a")).await.unwrap();
     assert_eq!(kept.map(|kept| kept.version), Some(420));
 }
+
+/// The state that a newer program has kept stays where nothing else leads to it any more.
+pub async fn an_older_program_does_not_replace_the_state_behind_a_compaction<H: StoreHarness>(
+    harness: &H,
+) {
+    let store = fresh(harness).await;
+    let a = with_events(&store, account("a"), 6).await;
+    let of_version = async |version, state_version| Snapshot {
+        state_version,
+        ..snapshot(&store, "a", version).await
+    };
+    let newer = of_version(4, 2).await;
+    assert!(store.save_snapshot(&a, &newer).await.unwrap());
+    // The whole history is there: the newer program makes its state anew.
+    let older = of_version(5, 1).await;
+    assert!(store.save_snapshot(&a, &older).await.unwrap());
+
+    let newer = of_version(5, 2).await;
+    store.compact(&a, &newer, 5).await.unwrap();
+    let other = harness.other_client(&store).await;
+    let older = of_version(6, 1).await;
+    assert!(!other.save_snapshot(&a, &older).await.unwrap());
+    assert_eq!(store.load_snapshot(&a).await.unwrap(), Some(newer));
+    for newest in [of_version(6, 2).await, of_version(6, 3).await] {
+        store.delete_snapshot(&a).await.unwrap();
+        assert!(store.save_snapshot(&a, &newest).await.unwrap());
+    }
+}
