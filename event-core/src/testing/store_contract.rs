@@ -462,6 +462,7 @@ macro_rules! store_contract_tests {
                 a_history_made_anew_beside_writers_loses_nothing
                 what_cannot_be_read_is_found
                 what_is_trimmed_away_meanwhile_is_not_missing
+                a_step_that_is_sent_again_is_done_once
             }
             projections {
                 what_is_written_to_a_projection_is_read

@@ -19,7 +19,7 @@ use crate::repair::{
 };
 use crate::repository::Repository;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{EventStore, Expected, Maintenance, TrimPolicy, Versions};
+use crate::store::{EventStore, Expected, Maintenance, Swapped, TrimPolicy, Versions};
 
 /// Events are read as those of accounts, which no macro has reported.
 fn checks() -> Checks {
@@ -509,4 +509,35 @@ pub async fn what_is_trimmed_away_meanwhile_is_not_missing<H: StoreHarness>(harn
         let missing = store.missing_in_history(&partition, &events).await;
         assert_eq!(missing.unwrap().len() as u64, left);
     }
+}
+
+/// A step of making a history anew that is sent again, since its reply was lost, is done once.
+pub async fn a_step_that_is_sent_again_is_done_once<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let a = with_events(&store, account("a"), 5).await;
+    let events = history(&store, &a).await;
+    let last = events[4].position();
+    let numbered: Vec<_> = (1..).zip(events.iter().cloned()).collect();
+    for part in [&numbered[..2], &numbered[2..]] {
+        for _ in 0..2 {
+            store.stage_history(&a, "made", part).await.unwrap();
+        }
+    }
+    let swapped = store.swap_history(&a, "made", last, 5).await.unwrap();
+    assert_eq!(swapped, Swapped::Done);
+    assert_eq!(history(&store, &a).await, events);
+    // What is in place is not there to be put in place again.
+    let swapped = store.swap_history(&a, "made", last, 5).await.unwrap();
+    assert_eq!(swapped, Swapped::Lost);
+    assert_eq!(history(&store, &a).await, events);
+    // Of what does not begin at its beginning nothing is made.
+    store
+        .stage_history(&a, "late", &numbered[2..])
+        .await
+        .unwrap();
+    for version in [3, 5] {
+        let swapped = store.swap_history(&a, "late", last, version).await;
+        assert_eq!(swapped.unwrap(), Swapped::Lost);
+    }
+    assert_eq!(history(&store, &a).await, events);
 }
