@@ -250,8 +250,13 @@ pub enum ReplayError {
         report: Box<ReplayReport>,
     },
     /// A feed could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
+    #[error("the replay has stopped: {source}; mend the cause, and go on from the report")]
+    Read {
+        /// Why not.
+        source: ReadError,
+        /// What was done before.
+        report: Box<ReplayReport>,
+    },
     /// A part of it ended by itself.
     #[error("a part of the replay ended by itself ({reason}); replay again, nothing is lost")]
     TaskEnded {

@@ -42,6 +42,7 @@ pub struct Repository<A> {
     snapshots: SnapshotPolicy<A>,
     snapshot_writer: SnapshotWriter,
     cache: Option<StateCache<A>>,
+    events_kept_for: Duration,
 }
 
 /// An aggregate as it was loaded.
@@ -130,6 +131,7 @@ impl<A: Aggregate> Repository<A> {
             snapshots: A::SNAPSHOTS,
             snapshot_writer: SnapshotWriter::default(),
             cache: None,
+            events_kept_for: compaction::EVENTS_KEPT_FOR,
         }
     }
 
@@ -427,6 +429,9 @@ impl<A: Aggregate> Repository<A> {
     /// The receipt is stored together with the events, and kept for as long as `keep`. A command that is
     /// refused, or leads to nothing, leaves none, and is decided anew. Each aggregate has ids of its own.
     ///
+    /// Where the history was [compacted](Self::compact) since, and the state of then cannot be made any more,
+    /// the outcome has the newest state and its version, and of its events those that were not dropped.
+    ///
     /// ```
     /// # use event_core::prelude::*;
     /// # use std::time::Duration;
@@ -491,11 +496,22 @@ impl<A: Aggregate> Repository<A> {
         aggregate: &AggregateId,
         done: Done,
     ) -> Result<Executed<A>, RepositoryError> {
-        let fold = self.at_version(aggregate, *done.end()).await?;
-        let versions = Versions::from(*done.start()).to(*done.end());
-        let events = self.store.read_aggregate(aggregate, &versions).await?;
+        let fold = match self.at_version(aggregate, *done.end()).await {
+            Err(error) if error.is_history_trimmed() => self.newest(aggregate).await?,
+            fold => fold?,
+        };
+        let events = self.left_of(aggregate, &done).await?;
+        let last = match events.last() {
+            Some(last) => Some(last.clone()),
+            // Whoever waits for a later one waits for these, too.
+            None => {
+                let newest = Versions::last(1);
+                let newest = self.store.read_aggregate(aggregate, &newest).await?;
+                newest.into_iter().next()
+            }
+        };
         let mut token = Token::default();
-        if let Some(last) = events.last() {
+        if let Some(last) = last {
             let count = self.store.partitions(aggregate.category()).await?;
             token.reach(Partition::of_aggregate(aggregate, count), last.position());
         }
@@ -505,6 +521,25 @@ impl<A: Aggregate> Repository<A> {
             events,
             token,
         })
+    }
+
+    /// The events of these versions, as far as they were not dropped.
+    async fn left_of(
+        &self,
+        aggregate: &AggregateId,
+        done: &Done,
+    ) -> Result<Vec<RecordedEvent>, RepositoryError> {
+        let mut first = *done.start();
+        while first <= *done.end() {
+            let versions = Versions::from(first).to(*done.end());
+            match self.store.read_aggregate(aggregate, &versions).await {
+                Err(ReadError::HistoryTrimmed {
+                    first_available, ..
+                }) => first = first_available.max(first + 1),
+                events => return Ok(events?),
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The newest state.

@@ -145,8 +145,8 @@ pub trait EventStore: Send + Sync + 'static {
         }
     }
 
-    /// Keeps the state of an aggregate, unless one of the same or a later version is kept; `false` then.
-    /// A store without snapshots keeps none.
+    /// Keeps the state of an aggregate, unless one of the same or a later version is kept; `false` then. Where
+    /// the history was compacted, the state of a newer program stays, too: nothing else leads to it. A store without snapshots keeps none.
     ///
     /// # Errors
     /// [`StoreError`] where the store does not answer.

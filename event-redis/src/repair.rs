@@ -8,11 +8,11 @@ use event_core::{
     AggregateId, CodecError, HistoryPage, Partition, Position, RecordedEvent, StoreError, Swapped,
     Version,
 };
-use redis::{Cmd, Pipeline, RedisWrite, Value};
+use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
-use crate::error::{UnexpectedReply, refused};
-use crate::scripts::{ADOPT, HISTORIES, SWAP_HISTORY, swap_status};
+use crate::error::UnexpectedReply;
+use crate::scripts::{ADOPT, HISTORIES, STAGE_HISTORY, SWAP_HISTORY, swap_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 use crate::{partitions, trim};
@@ -214,27 +214,23 @@ pub(crate) async fn stage(
     events: &[(Version, RecordedEvent)],
 ) -> Result<(), StoreError> {
     let key = staged_key(parts, aggregate, staging).await?;
-    let mut push = Cmd::with_capacity(2 + events.len(), 64 + 512 * events.len());
-    push.write_arg(b"RPUSH");
-    push.write_arg(key.as_bytes());
+    let Some((first, _)) = events.first() else {
+        return Ok(());
+    };
+    let mut command = STAGE_HISTORY.call(1, 2 + events.len(), 128 + 512 * events.len());
+    command.write_arg(key.as_bytes());
+    command.write_arg_fmt(first);
+    command.write_arg_fmt(STAGED_FOR.as_millis());
     for (version, event) in events {
         let element = encode_recorded(event, *version);
         let element = element.map_err(|error| unwritable(STAGING, error))?;
-        push.write_arg(element.as_bytes());
+        command.write_arg(element.as_bytes());
     }
-    let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.add_command(push);
-    pipeline
-        .cmd("PEXPIRE")
-        .arg(&key)
-        .arg(STAGED_FOR.as_millis() as u64);
-    let request = Request::Pipeline(&pipeline);
-    let replies = parts.connections.ask(STAGING, request, None).await?;
-    for reply in wire::array(replies).unwrap_or_default() {
-        if let Value::ServerError(error) = reply {
-            return Err(refused(STAGING, error.into()));
-        }
-    }
+    let request = Request::Command(&command);
+    let reply = parts
+        .connections
+        .ask(STAGING, request, Some(&STAGE_HISTORY));
+    reply.await?;
     Ok(())
 }
 
@@ -280,10 +276,7 @@ pub(crate) async fn swap(
         (swap_status::NEWER, [_, version]) => Ok(Swapped::Newer {
             version: wire::count(version).map_err(unreadable)?,
         }),
-        (swap_status::LOST, _) => Err(StoreError::Refused {
-            operation: SWAPPING,
-            source: "what was made of the history is not whole any more; make it anew".into(),
-        }),
+        (swap_status::LOST, _) => Ok(Swapped::Lost),
         _ => Err(unreadable("an unknown status")),
     }
 }

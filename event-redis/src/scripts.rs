@@ -73,6 +73,10 @@ pub(crate) static ADOPT: LazyLock<Script> =
 pub(crate) static HISTORIES: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/histories.lua")));
 
+/// Adds events to a history that is being made: see the script.
+pub(crate) static STAGE_HISTORY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/stage_history.lua")));
+
 /// Puts a history that was made anew in its place: see the script.
 pub(crate) static SWAP_HISTORY: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/swap_history.lua")));

@@ -26,15 +26,16 @@ async fn keys(parts: &Parts, aggregate: &AggregateId) -> Result<Arc<FeedKeys>, S
     Ok(parts.keys.of(&Partition::of_aggregate(aggregate, count)))
 }
 
-/// Keeps a state, unless one as new is kept.
+/// Keeps a state, unless one as new is kept, or one that nothing else leads to.
 pub(crate) async fn save(
     parts: &Parts,
     aggregate: &AggregateId,
     snapshot: &Snapshot,
 ) -> Result<bool, StoreError> {
     let keys = keys(parts, aggregate).await?;
-    let mut command = SNAPSHOT.call(1, 4, 256 + snapshot.state.len());
+    let mut command = SNAPSHOT.call(2, 4, 384 + snapshot.state.len());
     keys.write_snapshot(&mut command, aggregate);
+    keys.write_history(&mut command, aggregate);
     command.write_arg_fmt(snapshot.version);
     command.write_arg_fmt(snapshot.event_id);
     command.write_arg_fmt(snapshot.state_version);

@@ -73,6 +73,17 @@ impl<'a> HistoryEntry<'a> {
         })
     }
 
+    /// Where its event lies in the feed.
+    ///
+    /// # Errors
+    /// [`CodecError::Malformed`] where the element is not in the stored form.
+    pub fn position(&self) -> Result<Position, CodecError> {
+        let position = self.parts()?.position;
+        position.parse().map_err(|_| {
+            CodecError::malformed(format!("`{position}` must be the position of an event"))
+        })
+    }
+
     /// What it takes in the store, in bytes.
     pub fn bytes(&self) -> usize {
         self.element.len()

@@ -73,7 +73,15 @@ pub enum RebuildError {
         /// The last version in the feed.
         found: Version,
     },
-    /// The feed cannot be read, or what was made could not be put in place.
+    /// What was made was gone before it could be put in place, again and again.
+    #[error(
+        "what was made of the history of `{aggregate}` was gone before it was in place; see that the store evicts nothing, and make it anew"
+    )]
+    Lost {
+        /// The aggregate.
+        aggregate: AggregateId,
+    },
+    /// The feed cannot be read, or the store does not answer.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -143,6 +151,8 @@ pub async fn rebuild_history<S: Maintenance + ?Sized>(
             {
                 newer = Some((version, found));
             }
+            // It may be in its place, and only the reply was lost.
+            Err(RebuildError::Lost { .. }) if attempt < ATTEMPTS => {}
             // Something was trimmed away.
             Err(RebuildError::Read(ReadError::Store(StoreError::FeedTrimmed { .. })))
                 if attempt < ATTEMPTS => {}
@@ -203,6 +213,11 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
                     });
                 }
                 Swapped::ReadOn => {}
+                Swapped::Lost => {
+                    return Err(RebuildError::Lost {
+                        aggregate: self.aggregate.clone(),
+                    });
+                }
                 Swapped::Newer { version: newer } => {
                     return Err(RebuildError::Newer {
                         aggregate: self.aggregate.clone(),

@@ -80,7 +80,8 @@ pub trait Maintenance: EventStore {
     /// is 1, and each is one higher than the one before. What nobody goes on with goes by itself.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not answer. It is not to be repeated then.
+    /// [`StoreError`] where the store does not answer. It may be repeated: what is there is not added again,
+    /// and what does not follow on what is there is left out.
     async fn stage_history(
         &self,
         aggregate: &AggregateId,
@@ -92,7 +93,7 @@ pub trait Maintenance: EventStore {
     /// `read_to`, and the history none above `version`, with which what was made ends.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not answer, or what was made is not there any more.
+    /// [`StoreError`] where the store does not answer.
     async fn swap_history(
         &self,
         aggregate: &AggregateId,
@@ -168,4 +169,7 @@ pub enum Swapped {
         /// Its version.
         version: Version,
     },
+    /// No: what was made is not there, or not with so many events. It may be in its place already, where the
+    /// reply to that was lost.
+    Lost,
 }

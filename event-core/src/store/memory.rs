@@ -647,15 +647,20 @@ impl EventStore for MemoryStore {
         snapshot: &Snapshot,
     ) -> Result<bool, StoreError> {
         let mut content = self.content();
-        let snapshots = &mut content.feed_of(aggregate).snapshots;
-        if snapshots
+        let feed = content.feed_of(aggregate);
+        let is_compacted = feed
+            .histories
             .get(aggregate)
-            .is_some_and(|kept| kept.version >= snapshot.version)
-        {
-            return Ok(false);
+            .is_some_and(|history| history.dropped > 0);
+        let stays = feed.snapshots.get(aggregate).is_some_and(|kept| {
+            // Nothing else leads to the state of newer programs then.
+            let is_needed = is_compacted && kept.state_version > snapshot.state_version;
+            is_needed || kept.version >= snapshot.version
+        });
+        if !stays {
+            feed.snapshots.insert(aggregate.clone(), snapshot.clone());
         }
-        snapshots.insert(aggregate.clone(), snapshot.clone());
-        Ok(true)
+        Ok(!stays)
     }
 
     async fn load_snapshot(&self, aggregate: &AggregateId) -> Result<Option<Snapshot>, ReadError> {

@@ -36,6 +36,16 @@ impl Subscription {
         let concurrency = replay.concurrency.unwrap_or(self.settings.concurrency);
         let gate = Arc::new(Gate::new(concurrency, replay.rate_limit, None));
         let replay = Arc::new(replay);
+        // Before anything begins.
+        let mut counts = HashMap::new();
+        for category in self.categories.keys() {
+            let count = self.shared.backend.partitions(category).await;
+            let count = count.map_err(|error| ReplayError::Read {
+                source: error,
+                report: Box::default(),
+            })?;
+            counts.insert(category.clone(), count);
+        }
         let mut tasks = JoinSet::new();
         for (category, handlers) in &self.categories {
             let dispatcher = &handlers.dispatcher;
@@ -45,7 +55,7 @@ impl Subscription {
             if routes.is_empty() {
                 continue;
             }
-            for number in 0..self.shared.backend.partitions(category).await? {
+            for number in 0..counts.get(category).copied().unwrap_or_default() {
                 let partition = Partition::new(category.clone(), number);
                 let span = debug_span!("replay", group = &*self.shared.group, %partition);
                 let part = Part {
@@ -73,14 +83,11 @@ impl Subscription {
         let mut end = End::Through;
         while let Some(ended) = tasks.join_next().await {
             let ended = match ended {
-                Ok(Ok((part, ended))) => {
+                Ok((part, ended)) => {
                     report.add(part);
                     ended
                 }
-                Ok(Err(error)) => End::Failed(error.into()),
-                Err(error) => End::Failed(ReplayError::TaskEnded {
-                    reason: error.to_string(),
-                }),
+                Err(error) => End::TaskEnded(error.to_string()),
             };
             if !matches!(ended, End::Through) {
                 stopping.cancel();
@@ -91,7 +98,11 @@ impl Subscription {
         }
         match end {
             End::Through => Ok(report),
-            End::Failed(error) => Err(error),
+            End::Unreadable(source) => Err(ReplayError::Read {
+                source,
+                report: Box::new(report),
+            }),
+            End::TaskEnded(reason) => Err(ReplayError::TaskEnded { reason }),
             End::Stopped(failure) => Err(ReplayError::Stopped {
                 failure,
                 report: Box::new(report),
@@ -157,7 +168,9 @@ enum End {
     Through,
     Stopped(ReplayFailure),
     TooManyFailures(Partition),
-    Failed(ReplayError),
+    /// The feed could not be read on.
+    Unreadable(ReadError),
+    TaskEnded(String),
 }
 
 /// The replay of one partition.
@@ -190,25 +203,16 @@ struct Tally {
 type Lane = Vec<(usize, RecordedEvent)>;
 
 impl Part {
-    async fn run(self) -> Result<(ReplayReport, End), ReadError> {
-        let head = self.shared.backend.head(&self.partition).await?;
-        let to = self.replay.positions.end().min(head);
+    async fn run(self) -> (ReplayReport, End) {
         let mut reached = self.replay.begin(&self.partition);
-        let mut batch = self.read(reached, to).await?;
-        while !batch.is_empty() && !self.stopping.is_cancelled() {
-            let positions: Vec<_> = batch.iter().map(FeedEntry::position).collect();
-            let last = positions.last().copied().unwrap_or(reached);
-            let (first_left, next) = tokio::join!(self.handle(batch), self.read(last, to));
-            let through = first_left.unwrap_or(positions.len());
-            if let Some(last) = through.checked_sub(1) {
-                reached = positions[last];
+        let done = self.read_through(&mut reached).await;
+        let is_left = match done {
+            Ok(is_left) => is_left,
+            Err(error) => {
+                self.end(End::Unreadable(error));
+                true
             }
-            self.tally().report.read += through as u64;
-            if first_left.is_some() {
-                break;
-            }
-            batch = next?;
-        }
+        };
         let is_stopped = self.stopping.is_cancelled();
         let mut tally = self
             .tally
@@ -220,9 +224,31 @@ impl Part {
                 tally.report.handled.insert(route.name.to_string(), count);
             }
         }
-        tally.report.is_stopped = is_stopped && reached < to;
+        tally.report.is_stopped = is_stopped && is_left;
         tally.report.reached.insert(self.partition, reached);
-        Ok((tally.report, tally.end.unwrap_or(End::Through)))
+        (tally.report, tally.end.unwrap_or(End::Through))
+    }
+
+    /// Handles what is to be handled, until it is through or is stopped; whether something is left then.
+    async fn read_through(&self, reached: &mut Position) -> Result<bool, ReadError> {
+        let head = self.shared.backend.head(&self.partition).await?;
+        let to = self.replay.positions.end().min(head);
+        let mut batch = self.read(*reached, to).await?;
+        while !batch.is_empty() && !self.stopping.is_cancelled() {
+            let positions: Vec<_> = batch.iter().map(FeedEntry::position).collect();
+            let last = positions.last().copied().unwrap_or(*reached);
+            let (first_left, next) = tokio::join!(self.handle(batch), self.read(last, to));
+            let through = first_left.unwrap_or(positions.len());
+            if let Some(last) = through.checked_sub(1) {
+                *reached = positions[last];
+            }
+            self.tally().report.read += through as u64;
+            if first_left.is_some() {
+                break;
+            }
+            batch = next?;
+        }
+        Ok(*reached < to)
     }
 
     async fn read(&self, after: Position, to: Position) -> Result<Vec<FeedEntry>, ReadError> {

@@ -389,6 +389,7 @@ macro_rules! store_contract_tests {
                 an_append_with_a_receipt_is_stored_once
                 a_receipt_is_kept_for_some_time
                 a_receipt_that_cannot_be_is_refused
+                an_outcome_is_told_behind_a_compaction
             }
             restoring {
                 a_restored_recording_is_recorded_the_same
@@ -397,6 +398,7 @@ macro_rules! store_contract_tests {
                 a_restore_sent_again_is_stored_once
                 a_history_is_restored_without_holes
                 appends_go_on_behind_what_was_restored
+                a_restore_goes_on_where_it_was_broken_off
             }
             snapshots {
                 of_three_snapshots_the_newest_is_kept
@@ -422,6 +424,8 @@ macro_rules! store_contract_tests {
                 a_repetition_is_recognised_in_a_compacted_history
                 commands_beside_compactions_each_count
                 a_compacted_history_leads_to_the_same_state
+                what_may_be_sent_again_is_not_dropped
+                an_older_program_does_not_replace_the_state_behind_a_compaction
             }
             trimming {
                 without_a_limit_nothing_goes
@@ -457,6 +461,8 @@ macro_rules! store_contract_tests {
                 what_is_not_whole_is_left_as_it_is
                 a_history_made_anew_beside_writers_loses_nothing
                 what_cannot_be_read_is_found
+                what_is_trimmed_away_meanwhile_is_not_missing
+                a_step_that_is_sent_again_is_done_once
             }
             projections {
                 what_is_written_to_a_projection_is_read

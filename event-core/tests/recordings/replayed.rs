@@ -2,7 +2,7 @@
 
 use event_core::prelude::*;
 use event_core::testing::{GoldenError, TestService};
-use event_core::{HandlerDefinition, Recording, Writes};
+use event_core::{Envelope, HandlerDefinition, Recording, Writes};
 use serde_json::json;
 
 use crate::events::{
@@ -228,4 +228,28 @@ async fn what_is_published_by_the_side_door_is_told() {
         .await
         .unwrap()
         .assert_emits_only_declared();
+}
+
+#[tokio::test]
+async fn a_golden_file_has_what_has_the_id_of_its_cause_and_metadata_of_its_own() {
+    let handler = HandlerDefinition::function("again", |push: GithubPush, context: Context| {
+        let analyzed = RepositoryAnalyzed {
+            repository: push.repository,
+            findings: push.commits,
+            report: uuid::Uuid::nil(),
+        };
+        let analyzed = Envelope::of(analyzed).event_id(context.event_id());
+        async move { analyzed.metadata("reviewer", "ada") }
+    });
+    let builder = Service::builder("again")
+        .without_discovered_handlers()
+        .handler(handler.on("github.push").emits("repository.analyzed"));
+    let test = TestService::start(builder).await.unwrap();
+    let replayed = test.replay(&pushes(&THREE[..1])).await.unwrap();
+    let golden = replayed.to_text().unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let events = golden["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{golden:#}");
+    assert_eq!(events[0]["type"], "repository.analyzed");
+    assert_eq!(events[0]["metadata"], json!({"reviewer": "ada"}));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event_core::prelude::*;
 use event_core::{
-    Category, Delivery, HandlerDefinition, Maintenance, Positions, ReadError, Recording,
+    Category, Delivery, HandlerDefinition, Maintenance, Position, Positions, ReadError, Recording,
     RecordingError, Replay, ReplayError, ServiceError, Start, StoreError, TrimPolicy,
 };
 use tokio::sync::oneshot;
@@ -131,7 +131,10 @@ async fn a_replay_and_a_recording_of_what_is_gone_are_told() {
     };
     let replayed = service.replay(Replay::all()).await;
     match replayed {
-        Err(ReplayError::Read(ReadError::Store(error))) => {
+        Err(ReplayError::Read {
+            source: ReadError::Store(error),
+            ..
+        }) => {
             assert_eq!(error.to_string(), gone.to_string());
         }
         other => panic!("it must be told, and came to {other:?}"),
@@ -150,4 +153,55 @@ async fn a_replay_and_a_recording_of_what_is_gone_are_told() {
     assert_eq!(replayed.unwrap().handled["h"], 1);
     let recorded = Recording::of(&store).category(github()).positions(whole());
     assert_eq!(recorded.record().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_read_on_says_what_it_has_done() {
+    let store = MemoryStore::new();
+    let trimmer = store.clone();
+    let handler = HandlerDefinition::function("h", move |push: GithubPush, _: Context| {
+        let store = trimmer.clone();
+        async move {
+            // The group has never run, so it holds nothing back.
+            if push.commits == 0 {
+                let policy = TrimPolicy::new().max_entries(1);
+                store.trim(&github(), &policy).await?;
+            }
+            Ok::<_, BoxError>(())
+        }
+    });
+    let service = Service::builder("late")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .handler(handler.on("github.push").allow_replay())
+        .build()
+        .unwrap();
+    // So many that they are not all read before the first is handled.
+    let events: Vec<_> = (0..2_000).map(|n| push("a", n)).collect();
+    let publisher = Service::builder("publisher")
+        .without_discovered_handlers()
+        .store(store.clone())
+        .build()
+        .unwrap();
+    for events in events.chunks(1_000) {
+        publisher.publish(events.to_vec()).await.unwrap();
+    }
+    let replayed = service.replay(Replay::all()).await;
+    let Err(ReplayError::Read { source, report }) = replayed else {
+        panic!("it cannot read on, and came to {replayed:?}");
+    };
+    assert!(
+        matches!(source, ReadError::Store(StoreError::FeedTrimmed { .. })),
+        "{source}"
+    );
+    assert!((1..2_000).contains(&report.read), "{report:?}");
+    assert_eq!(report.handled["h"], report.read);
+    assert!(report.reached[&github().into()] > Position::START);
+    assert!(report.is_stopped);
+
+    // It goes on with what is left, once it is said from where.
+    let first = store.first_available(&github().into()).await.unwrap();
+    let rest = Replay::all().positions(Positions::after(first.before()));
+    let rest = service.replay(rest.going_on(&report)).await.unwrap();
+    assert_eq!(rest.handled["h"], 1);
 }

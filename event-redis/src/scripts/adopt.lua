@@ -12,7 +12,7 @@
 --         it says it has, 0 where it says none; the id of its event, its type; the element of the history
 --         from behind the position on, which is empty where it is only looked at
 --
--- Replies with the positions that the histories do not have; or those that were adopted now.
+-- Replies with the positions of what is still in the feed and the histories do not have; or those that were adopted now.
 
 local feed, adopted = KEYS[1], KEYS[2]
 local adopts = ARGV[1] == 'adopt'
@@ -69,19 +69,16 @@ for n = 0, count - 1 do
     local history, position = tonumber(ARGV[at]) + 2, ARGV[at + 1]
     local id = ARGV[at + 3]
     if not is_known(history, position, tonumber(ARGV[at + 2]), id) then
-        if not adopts then
-            found[#found + 1] = position
-        else
-            local payload = payload_at(position)
-            if payload then
-                local version = string.format('%d', highest[history] + 1)
-                redis.call('RPUSH', KEYS[history], '[1,' .. version .. ',"' .. id .. '","' .. ARGV[at + 4]
-                    .. '",' .. payload .. ',"' .. position .. '",' .. ARGV[at + 5])
-                redis.call('HSET', adopted, position, version)
-                highest[history] = highest[history] + 1
-                found[#found + 1] = position
-            end
+        -- Of what is trimmed away meanwhile it is not known any more whether it was adopted.
+        local payload = payload_at(position)
+        if payload and adopts then
+            local version = string.format('%d', highest[history] + 1)
+            redis.call('RPUSH', KEYS[history], '[1,' .. version .. ',"' .. id .. '","' .. ARGV[at + 4]
+                .. '",' .. payload .. ',"' .. position .. '",' .. ARGV[at + 5])
+            redis.call('HSET', adopted, position, version)
+            highest[history] = highest[history] + 1
         end
+        if payload then found[#found + 1] = position end
     end
 end
 return found

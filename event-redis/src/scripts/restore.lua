@@ -56,15 +56,15 @@ if redis.call('EXISTS', feed) == 1 then
     end
 end
 if not lies_before(head, ARGV[first]) then
-    -- It may be the same call again, whose reply was lost.
-    if head == ARGV[newest] then
-        local found = redis.call('XRANGE', feed, head, head)[1]
+    -- It may be the same call again, whose reply was lost; then all of it is there.
+    for at = newest, first, -STEP do
+        local found = redis.call('XRANGE', feed, ARGV[at], ARGV[at])[1]
         local fields = found and found[2] or {}
-        if fields[2] == ARGV[newest + 1] and fields[#fields] == ARGV[newest + 3] then
-            return {STORED}
+        if fields[2] ~= ARGV[at + 1] or fields[#fields] ~= ARGV[at + 3] then
+            return {BEHIND, head}
         end
     end
-    return {BEHIND, head}
+    return {STORED}
 end
 
 for i = 1, histories do

@@ -10,7 +10,7 @@
 --   0 done     nothing
 --   1 read on  nothing: the feed goes on, and has more of the aggregate, or may have
 --   2 newer    the version of the history that is there
---   3 lost     nothing: what was made is not there any more
+--   3 lost     nothing: what was made is not there any more, or is in its place already
 
 local DONE, READ_ON, NEWER, LOST = 0, 1, 2, 3
 -- So many entries are looked at, behind those that were read.

@@ -219,7 +219,9 @@ impl Maintenance for MemoryStore {
         let feed = content.feed(partition);
         let missing = events.iter().filter(|event| {
             let aggregate = event.aggregate_id().ok().flatten();
+            // Of what is trimmed away meanwhile it is not known any more whether it was adopted.
             aggregate.is_some_and(|aggregate| !feed.knows(&aggregate, event))
+                && feed.read_at(partition, event.position()).is_some()
         });
         Ok(missing.map(RecordedEvent::position).collect())
     }
@@ -273,10 +275,14 @@ impl Maintenance for MemoryStore {
         let elements = elements.collect::<Result<Vec<_>, _>>()?;
         let mut content = self.content();
         let staged = &mut content.feed_of(aggregate).staged;
-        staged
-            .entry(staging.to_owned())
-            .or_default()
-            .extend(elements);
+        let staged = staged.entry(staging.to_owned()).or_default();
+        let follows_on = staged.len() as u64 + 1;
+        if events
+            .first()
+            .is_some_and(|(first, _)| *first == follows_on)
+        {
+            staged.extend(elements);
+        }
         Ok(())
     }
 
@@ -291,6 +297,10 @@ impl Maintenance for MemoryStore {
         let count = content.partitions(aggregate.category());
         let partition = Partition::of_aggregate(aggregate, count);
         let feed = content.feed(&partition);
+        let staged = feed.staged.get(staging).map_or(0, Vec::len);
+        if staged as u64 != version {
+            return Ok(Swapped::Lost);
+        }
         let goes_on = feed
             .read(&partition, read_to, usize::MAX)
             .into_iter()

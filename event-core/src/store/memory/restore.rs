@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use super::{Element, History, MemoryStore};
 use crate::codec::entry::EntryFields;
+use crate::recorded::RecordedEvent;
 use crate::store::{FeedEntry, Restore, RestoreError};
 
 impl MemoryStore {
@@ -18,10 +19,12 @@ impl MemoryStore {
         let head = feed.head();
         let (first, last) = (first.event.position(), newest.event.position());
         if head >= first {
-            let found = feed.read_at(partition, last);
-            let is_repeated = head == last
-                && matches!(found, Some(FeedEntry::Event(found)) if found == newest.event);
-            if is_repeated {
+            // It may be the same call again; then all of it is there.
+            let is_there = |event: &RecordedEvent| {
+                let found = feed.read_at(partition, event.position());
+                matches!(found, Some(FeedEntry::Event(found)) if found == *event)
+            };
+            if restore.entries().iter().all(|entry| is_there(&entry.event)) {
                 return Ok(());
             }
             return Err(RestoreError::NotBehind {

@@ -40,7 +40,13 @@ pub(super) struct GoldenEvent<'a> {
     /// Only where times are compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
+    /// Where it is not the first version of its type.
+    #[serde(rename = "schemaVersion", skip_serializing_if = "Option::is_none")]
+    schema_version: Option<u32>,
     payload: Value,
+    /// What is the program's own of it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
 }
 
 impl Made {
@@ -58,7 +64,9 @@ impl Made {
                 .recorded_ids
                 .is_none()
                 .then(|| metadata.timestamp.to_rfc3339()),
+            schema_version: Some(metadata.schema_version).filter(|version| *version != 1),
             payload: shown.value(&json_of(&self.event)),
+            metadata: shown.fields(&metadata.extra),
         }
     }
 }
@@ -77,20 +85,22 @@ impl Shown<'_> {
         match value {
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(values) => values.iter().map(|value| self.value(value)).collect(),
-            Value::Object(fields) => {
-                let mut shown = Map::new();
-                for (name, value) in fields {
-                    let value = if self.ignored.contains(name) {
-                        "<ignored>".into()
-                    } else {
-                        self.value(value)
-                    };
-                    shown.insert(name.clone(), value);
-                }
-                Value::Object(shown)
-            }
+            Value::Object(fields) => Value::Object(self.fields(fields)),
             other => other.clone(),
         }
+    }
+
+    fn fields(&mut self, fields: &Map<String, Value>) -> Map<String, Value> {
+        let mut shown = Map::new();
+        for (name, value) in fields {
+            let value = if self.ignored.contains(name) {
+                "<ignored>".into()
+            } else {
+                self.value(value)
+            };
+            shown.insert(name.clone(), value);
+        }
+        shown
     }
 
     fn text(&mut self, text: &str) -> String {

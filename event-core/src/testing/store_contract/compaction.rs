@@ -2,6 +2,7 @@
 //! the whole.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
@@ -46,9 +47,11 @@ fn load_trimmed_at<T>(load: Result<T, RepositoryError>) -> Version {
     }
 }
 
-/// Accounts with snapshots that are never due by themselves.
+/// Accounts with snapshots that are never due by themselves, and histories that may be compacted at once.
 fn accounts<S: EventStore>(store: S) -> Repository<Account> {
-    Repository::new(store).with_snapshots(SnapshotPolicy::every(u64::MAX))
+    Repository::new(store)
+        .with_snapshots(SnapshotPolicy::every(u64::MAX))
+        .with_events_kept_for(Duration::ZERO)
 }
 
 /// The beginning of a history goes, and its versions are counted on.
@@ -379,5 +382,50 @@ pub async fn a_compacted_history_leads_to_the_same_state<H: StoreHarness>(harnes
             .await
             .unwrap();
         assert_eq!(version_of(&last[0]), theirs.version);
+    }
+}
+
+/// What was appended a short while ago may be sent again: it is not dropped, however much it is.
+pub async fn what_may_be_sent_again_is_not_dropped<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let snapshots = SnapshotPolicy::every(u64::MAX);
+    let accounts = Repository::<Account>::new(store.clone()).with_snapshots(snapshots);
+    let sent = Append::to(account("a"), Expected::Exact(0), deposits(300));
+    store.append(&sent).await.unwrap();
+    append(&store, &account("a"), Expected::Exact(300), deposits(120)).await;
+    let compacted = accounts.compact("a").await.unwrap();
+    assert_eq!((compacted.removed, compacted.first_available), (0, 1));
+    let again = store.append(&sent).await.unwrap();
+    assert!(again.events.iter().all(|event| event.repeated), "{again:?}");
+    // The snapshot is kept all the same.
+    let kept = store.load_snapshot(&account("a")).await.unwrap();
+    assert_eq!(kept.map(|kept| kept.version), Some(420));
+}
+
+/// The state that a newer program has kept stays where nothing else leads to it any more.
+pub async fn an_older_program_does_not_replace_the_state_behind_a_compaction<H: StoreHarness>(
+    harness: &H,
+) {
+    let store = fresh(harness).await;
+    let a = with_events(&store, account("a"), 6).await;
+    let of_version = async |version, state_version| Snapshot {
+        state_version,
+        ..snapshot(&store, "a", version).await
+    };
+    let newer = of_version(4, 2).await;
+    assert!(store.save_snapshot(&a, &newer).await.unwrap());
+    // The whole history is there: the newer program makes its state anew.
+    let older = of_version(5, 1).await;
+    assert!(store.save_snapshot(&a, &older).await.unwrap());
+
+    let newer = of_version(5, 2).await;
+    store.compact(&a, &newer, 5).await.unwrap();
+    let other = harness.other_client(&store).await;
+    let older = of_version(6, 1).await;
+    assert!(!other.save_snapshot(&a, &older).await.unwrap());
+    assert_eq!(store.load_snapshot(&a).await.unwrap(), Some(newer));
+    for newest in [of_version(6, 2).await, of_version(6, 3).await] {
+        store.delete_snapshot(&a).await.unwrap();
+        assert!(store.save_snapshot(&a, &newest).await.unwrap());
     }
 }

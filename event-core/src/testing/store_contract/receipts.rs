@@ -9,7 +9,8 @@ use super::StoreHarness;
 use super::bank::{Account, AccountCommand, account, category, deposit};
 use super::steps::{fresh, history, within};
 use crate::codec::NewEvent;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Executed, Repository, RepositoryError};
+use crate::snapshot::SnapshotPolicy;
 use crate::store::{Append, AppendError, EventStore, Expected, MAX_COMMAND_ID_BYTES, Receipt};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -186,4 +187,58 @@ pub async fn a_receipt_that_cannot_be_is_refused<H: StoreHarness>(harness: &H) {
         let is_invalid = matches!(appended, Err(AppendError::InvalidCommandId { .. }));
         assert_eq!(is_invalid, is_refused, "{appended:?}");
     }
+}
+
+/// A command that is sent again has an outcome also where what it led to was dropped since.
+pub async fn an_outcome_is_told_behind_a_compaction<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let accounts = Repository::<Account>::new(store.clone())
+        .with_snapshots(SnapshotPolicy::every(u64::MAX))
+        .with_events_kept_for(Duration::ZERO);
+    let command = AccountCommand::DepositCoins(3);
+    let gone = accounts.execute_once("a", "gone", DAY, command).await;
+    let gone = gone.unwrap();
+    let in_part = AccountCommand::DepositCoins(70);
+    let in_part = accounts.execute_once("a", "in part", DAY, in_part).await;
+    let in_part = in_part.unwrap();
+    let whole = accounts.execute_once("a", "whole", DAY, command).await;
+    let whole = whole.unwrap();
+    accounts
+        .execute("a", AccountCommand::DepositCoins(54))
+        .await
+        .unwrap();
+    let compacted = accounts.compact("a").await.unwrap();
+    assert_eq!(compacted.first_available, 31);
+
+    for (id, outcome, left) in [
+        ("gone", &gone, 0),
+        ("in part", &in_part, 43),
+        ("whole", &whole, 3),
+    ] {
+        // The account would refuse it today.
+        let command = AccountCommand::Withdraw(1_000);
+        let again = accounts.execute_once("a", id, DAY, command).await.unwrap();
+        assert_eq!((again.version, again.state.balance), (130, 130), "{id}");
+        let dropped = outcome.events.len() - left;
+        assert_eq!(again.events, outcome.events[dropped..], "{id}");
+        let reached = |executed: &Executed<Account>| {
+            let token = executed.token();
+            let reached = token.iter().map(|(_, position)| position).max();
+            reached.expect("an outcome has a token")
+        };
+        assert!(reached(&again) >= reached(outcome), "{id}");
+    }
+    // Where the state of then can still be made, it is that.
+    accounts
+        .execute_once("a", "new", DAY, AccountCommand::Deposit(5))
+        .await
+        .unwrap();
+    accounts
+        .execute("a", AccountCommand::Deposit(1))
+        .await
+        .unwrap();
+    let command = AccountCommand::Withdraw(1_000);
+    let again = accounts.execute_once("a", "new", DAY, command).await;
+    let again = again.unwrap();
+    assert_eq!((again.version, again.state.balance), (131, 135));
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::StoreHarness;
 use super::bank::{Account, AccountCommand, AccountEvent, account, bank, deposit, deposits};
@@ -18,7 +19,7 @@ use crate::repair::{
 };
 use crate::repository::Repository;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Expected, Maintenance, TrimPolicy, Versions};
+use crate::store::{EventStore, Expected, Maintenance, Swapped, TrimPolicy, Versions};
 
 /// Events are read as those of accounts, which no macro has reported.
 fn checks() -> Checks {
@@ -28,6 +29,13 @@ fn checks() -> Checks {
             "bank.unknown" => None,
             _ => Some(event.decode::<AccountEvent>().map(drop)),
         })
+}
+
+/// Accounts whose histories may be compacted at once.
+fn accounts(store: impl EventStore) -> Repository<Account> {
+    Repository::new(store)
+        .with_snapshots(SnapshotPolicy::every(u64::MAX))
+        .with_events_kept_for(Duration::ZERO)
 }
 
 async fn findings(store: &impl Maintenance) -> Findings {
@@ -96,8 +104,6 @@ pub async fn what_is_appended_is_sound<H: StoreHarness>(harness: &H) {
 pub async fn writers_beside_it_are_no_mistake<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let accounts =
-        |store| Repository::<Account>::new(store).with_snapshots(SnapshotPolicy::every(u64::MAX));
     let mut writers = Vec::new();
     for n in 0..3 {
         let accounts = accounts(harness.other_client(&store).await);
@@ -137,8 +143,7 @@ pub async fn writers_beside_it_are_no_mistake<H: StoreHarness>(harness: &H) {
 pub async fn what_is_gone_on_purpose_is_told<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     with_events(&store, account("a"), 10).await;
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     accounts
         .execute("b", AccountCommand::DepositCoins(150))
         .await
@@ -261,8 +266,7 @@ pub async fn what_was_adopted_stays_adopted<H: StoreHarness>(harness: &H) {
         foreign(harness, &store, "a", Some(1)).await;
     }
     assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 120);
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     assert_eq!(accounts.compact("a").await.unwrap().removed, 20);
     assert_eq!(adopt(&store, &bank()).await.unwrap().adopted, 0);
     store
@@ -353,8 +357,7 @@ pub async fn adopting_beside_writers_loses_nothing<H: StoreHarness>(harness: &H)
 pub async fn a_history_is_made_anew_from_the_feed<H: StoreHarness>(harness: &H) {
     let store = fresh(harness).await;
     foreign(harness, &store, "a", None).await;
-    let accounts =
-        Repository::<Account>::new(store.clone()).with_snapshots(SnapshotPolicy::every(u64::MAX));
+    let accounts = accounts(store.clone());
     accounts
         .execute("a", AccountCommand::DepositCoins(700))
         .await
@@ -483,4 +486,58 @@ pub async fn what_cannot_be_read_is_found<H: StoreHarness>(harness: &H) {
     );
     assert!(finding.to_string().contains("not this one"), "{finding}");
     assert!(store.first_available(&bank().into()).await.is_ok());
+}
+
+/// What was adopted and is trimmed away while others look at it is not missing.
+pub async fn what_is_trimmed_away_meanwhile_is_not_missing<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    foreign(harness, &store, "a", None).await;
+    let unknown = foreign(harness, &store, "b", None).await;
+    let partition = Partition::from(bank());
+    let entries = store.read_feed(&partition, Position::START, 10).await;
+    let entries = entries.unwrap().into_iter();
+    let events: Vec<_> = entries.map(|entry| entry.into_event().unwrap()).collect();
+    assert_eq!(
+        store.adopt_events(&partition, &events[..1]).await.unwrap(),
+        1
+    );
+    let missing = store.missing_in_history(&partition, &events).await;
+    assert_eq!(missing.unwrap(), [unknown]);
+    for left in [1, 0] {
+        let policy = TrimPolicy::new().max_entries(left);
+        store.trim(&bank(), &policy).await.unwrap();
+        let missing = store.missing_in_history(&partition, &events).await;
+        assert_eq!(missing.unwrap().len() as u64, left);
+    }
+}
+
+/// A step of making a history anew that is sent again, since its reply was lost, is done once.
+pub async fn a_step_that_is_sent_again_is_done_once<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let a = with_events(&store, account("a"), 5).await;
+    let events = history(&store, &a).await;
+    let last = events[4].position();
+    let numbered: Vec<_> = (1..).zip(events.iter().cloned()).collect();
+    for part in [&numbered[..2], &numbered[2..]] {
+        for _ in 0..2 {
+            store.stage_history(&a, "made", part).await.unwrap();
+        }
+    }
+    let swapped = store.swap_history(&a, "made", last, 5).await.unwrap();
+    assert_eq!(swapped, Swapped::Done);
+    assert_eq!(history(&store, &a).await, events);
+    // What is in place is not there to be put in place again.
+    let swapped = store.swap_history(&a, "made", last, 5).await.unwrap();
+    assert_eq!(swapped, Swapped::Lost);
+    assert_eq!(history(&store, &a).await, events);
+    // Of what does not begin at its beginning nothing is made.
+    store
+        .stage_history(&a, "late", &numbered[2..])
+        .await
+        .unwrap();
+    for version in [3, 5] {
+        let swapped = store.swap_history(&a, "late", last, version).await;
+        assert_eq!(swapped.unwrap(), Swapped::Lost);
+    }
+    assert_eq!(history(&store, &a).await, events);
 }
