@@ -8,7 +8,6 @@ use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
-use crate::groups::two;
 use crate::reader::{CHUNK, Reader};
 use crate::store::Parts;
 use crate::{trim, wire};
@@ -37,7 +36,7 @@ pub(crate) async fn read(
         command.write_arg(b"COUNT");
         command.write_arg_fmt(count);
         // Looked at afterwards, so that nothing can be trimmed away in between.
-        let [reply, trimmed] = two(parts, READ, &trim::with_trimmed(&keys, command)).await?;
+        let [reply, trimmed] = trim::read_with_trimmed(parts, READ, &keys, command).await?;
         if let Value::ServerError(error) = reply {
             return Err(refused(READ, error.into()));
         }

@@ -152,7 +152,8 @@ async fn native(
 }
 
 /// A field of what the server says of something.
-fn field<'a>(info: &'a [Value], name: &str) -> Result<&'a Value, Unreadable> {
+/// A field of what `XINFO STREAM` says.
+pub(crate) fn field<'a>(info: &'a [Value], name: &str) -> Result<&'a Value, Unreadable> {
     let mut pairs = info.chunks_exact(2);
     let value = pairs.find_map(|pair| (wire::text(&pair[0]).ok()? == name).then_some(&pair[1]));
     value.ok_or("a stream without its counters")

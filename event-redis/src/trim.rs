@@ -5,7 +5,9 @@ use redis::{Cmd, Pipeline, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::{UnexpectedReply, refused};
+use crate::groups::two;
 use crate::keys::FeedKeys;
+use crate::lag;
 use crate::projections;
 use crate::scripts::{AVAILABLE, TRIM, trim_status};
 use crate::store::Parts;
@@ -186,6 +188,9 @@ async fn up_to(
     partition: &Partition,
 ) -> Result<Position, StoreError> {
     let keys = parts.keys.of(partition);
+    if parts.connections.is_cluster() {
+        return up_to_by_keys(parts, operation, &keys).await;
+    }
     let mut command = AVAILABLE.call(2, 0, 128);
     command.write_arg(keys.feed().as_bytes());
     command.write_arg(keys.trimmed().as_bytes());
@@ -196,6 +201,70 @@ async fn up_to(
         .await?;
     position(&reply)
         .map_err(|what| UnexpectedReply::form("EVALSHA available.lua", what).refused(operation))
+}
+
+/// As the script tells it, by commands of one key each: while a slot moves, its keys lie on different nodes.
+async fn up_to_by_keys(
+    parts: &Parts,
+    operation: &'static str,
+    keys: &FeedKeys,
+) -> Result<Position, StoreError> {
+    let unreadable = |form| move |what| UnexpectedReply::form(form, what).refused(operation);
+    let mut command = Cmd::with_capacity(3, 96);
+    for word in ["XINFO", "STREAM", keys.feed()] {
+        command.write_arg(word.as_bytes());
+    }
+    let request = Request::Command(&command);
+    let info = match parts.connections.ask(operation, request, None).await {
+        Ok(info) => wire::array(info).map_err(unreadable("XINFO STREAM"))?,
+        Err(StoreError::Refused { source, .. }) if is_missing(&*source) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    // Afterwards, so that what is removed in between is known to be.
+    let mut command = Cmd::with_capacity(4, 96);
+    for word in ["HMGET", keys.trimmed(), "position", "removed"] {
+        command.write_arg(word.as_bytes());
+    }
+    let request = Request::Command(&command);
+    let known = parts.connections.ask(operation, request, None).await?;
+    by_keys(&info, &known).map_err(unreadable("XINFO STREAM"))
+}
+
+/// The same as `trimmed_up_to` of the scripts.
+fn by_keys(info: &[Value], known: &Value) -> Result<Position, Unreadable> {
+    let (own, own_removed) = match wire::array(known.clone())?.as_slice() {
+        [Value::Nil, ..] => (Position::START, 0),
+        [own, removed] => {
+            let removed = wire::text(removed)?.parse().map_err(|_| "no number")?;
+            (position(own)?, removed)
+        }
+        _ => return Err("another number of fields"),
+    };
+    if info.is_empty() {
+        return Ok(own);
+    }
+    let count = |name| lag::field(info, name).and_then(wire::count);
+    let removed: u64 = count("entries-added")?.saturating_sub(count("length")?);
+    if removed <= own_removed {
+        return Ok(own);
+    }
+    let at = |name| lag::field(info, name).and_then(position);
+    let theirs = match lag::field(info, "first-entry")? {
+        Value::Nil => at("last-generated-id")?,
+        first => {
+            let first = wire::array(first.clone())?;
+            let first = position(first.first().ok_or("an entry without a position")?)?;
+            match at("max-deleted-entry-id")? < first {
+                true => first.before(),
+                false => Position::START,
+            }
+        }
+    };
+    Ok(own.max(theirs))
+}
+
+fn is_missing(error: &(dyn std::error::Error + Send + Sync)) -> bool {
+    error.to_string().contains("no such key")
 }
 
 /// That a part of a feed is not there any more, as scripts reply it.
@@ -220,10 +289,22 @@ fn asking(keys: &FeedKeys) -> Cmd {
 }
 
 /// Reads something, and then asks up to where the feed is trimmed away.
-pub(crate) fn with_trimmed(keys: &FeedKeys, read: Cmd) -> Pipeline {
+pub(crate) async fn read_with_trimmed(
+    parts: &Parts,
+    operation: &'static str,
+    keys: &FeedKeys,
+    read: Cmd,
+) -> Result<[Value; 2], StoreError> {
+    let trimmed = asking(keys);
+    if parts.connections.is_cluster() {
+        // While a slot moves, the one key may be here, and the other there.
+        let ask = |command| parts.connections.ask(operation, command, None);
+        let read = ask(Request::Command(&read)).await?;
+        return Ok([read, ask(Request::Command(&trimmed)).await?]);
+    }
     let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.add_command(read).add_command(asking(keys));
-    pipeline
+    pipeline.add_command(read).add_command(trimmed);
+    two(parts, operation, &pipeline).await
 }
 
 /// Makes sure that nothing was trimmed away that lies behind a position, by what the server has said.
