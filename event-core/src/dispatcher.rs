@@ -63,19 +63,10 @@ impl Route {
             .get_or_init(|| HandlerMetrics::new(group, &self.name))
     }
 
-    /// Whether it takes events that are stored under this type: those that it is, or was called
-    /// before, and those that are read as what it takes.
+    /// Whether it takes events that are stored under this type.
     pub(crate) fn takes(&self, event_type: &str) -> bool {
-        if self.covers.matches(event_type) && self.reacts_to(event_type) {
-            return true;
-        }
-        let is_split = self.past.is_split(event_type);
-        let mut takes = false;
-        self.covers.for_each(&mut |definition, _| {
-            takes |= (is_split || definition.former_names().contains(&event_type))
-                && self.reacts_to(definition.name());
-        });
-        takes
+        let reacts_to = |event_type: &str| self.reacts_to(event_type);
+        self.past.takes(&self.covers, event_type, reacts_to)
     }
 
     fn reacts_to(&self, event_type: &str) -> bool {

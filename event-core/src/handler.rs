@@ -344,6 +344,26 @@ impl Past {
         }
     }
 
+    /// Whether what covers these types and reacts to some takes events that are stored under this one: those
+    /// that it is, or was called before, and those that are read as what it takes.
+    pub(crate) fn takes(
+        &self,
+        covers: &Declared,
+        event_type: &str,
+        reacts_to: impl Fn(&str) -> bool,
+    ) -> bool {
+        if covers.matches(event_type) && reacts_to(event_type) {
+            return true;
+        }
+        let is_split = self.is_split(event_type);
+        let mut takes = false;
+        covers.for_each(&mut |definition, _| {
+            takes |= (is_split || definition.former_names().contains(&event_type))
+                && reacts_to(definition.name());
+        });
+        takes
+    }
+
     /// Whether events of this type are read as others.
     pub(crate) fn is_split(&self, event_type: &str) -> bool {
         let is_it = |past: &PastEvent| past.is_split() && past.name() == event_type;

@@ -105,8 +105,8 @@ pub use recording::{
     Recorder, Recording, RecordingError, RecordingLine, RecordingReader, Redaction,
 };
 pub use repair::{
-    Adoption, Checks, Finding, Findings, Found, RebuildError, Rebuilt, adopt, rebuild_history,
-    verify, verify_aggregate,
+    Adoption, Checks, Finding, Findings, Found, RebuildHistoryError, RebuiltHistory, adopt,
+    rebuild_history, verify, verify_aggregate,
 };
 pub use replay::{Replay, ReplayError, ReplayFailure, ReplayReport};
 pub use repository::{At, Changes, Executed, HistoryEvent, Loaded, Repository, RepositoryError};

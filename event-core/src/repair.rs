@@ -11,7 +11,7 @@ mod verify;
 pub use adopt::{Adoption, adopt};
 pub use checks::Checks;
 pub use findings::{Finding, Findings, Found};
-pub use rebuild::{RebuildError, Rebuilt, rebuild_history};
+pub use rebuild::{RebuildHistoryError, RebuiltHistory, rebuild_history};
 pub use verify::{verify, verify_aggregate};
 
 use crate::partition::Partition;

@@ -374,6 +374,11 @@ impl Cluster {
                 Remedy::Nothing => return Err(refused(operation, error)),
                 Remedy::AskElsewhere => {
                     if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) {
+                        if let Request::Pipeline(pipeline) = &request
+                            && pipeline.len() > 1
+                        {
+                            return Box::pin(self.ask_each(which, operation, pipeline)).await;
+                        }
                         moving_to = self.redirected(&error);
                     } else {
                         self.learn(&error);
@@ -397,6 +402,27 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Asks the commands of a pipeline one by one: while a slot moves, one of its keys may be here, and
+    /// another there.
+    async fn ask_each(
+        &self,
+        which: Which,
+        operation: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Value, StoreError> {
+        let mut replies = Vec::with_capacity(pipeline.len());
+        for command in pipeline.cmd_iter() {
+            let mut one = Pipeline::with_capacity(1);
+            one.add_command(command.clone());
+            let reply = self.ask_on(which, operation, Request::Pipeline(&one), None);
+            match reply.await? {
+                Value::Array(reply) => replies.extend(reply),
+                other => replies.push(other),
+            }
+        }
+        Ok(Value::Array(replies))
     }
 
     /// Waits, for a request that takes its time, until another node serves the slot.

@@ -166,7 +166,8 @@ fn count_of(value: Value) -> Result<u64, StoreError> {
     }
 }
 
-fn is_missing(error: &ServerError) -> bool {
+/// Whether there is no such stream.
+pub(crate) fn is_missing(error: &ServerError) -> bool {
     let details = error.details();
     details.is_some_and(|details| details.contains("no such key"))
 }

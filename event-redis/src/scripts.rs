@@ -4,223 +4,140 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, RedisWrite};
 
+/// A script of several files, one behind the other. The first line says what it may do, where no file does.
+macro_rules! script {
+    ($first:literal; $($file:literal),+) => {
+        LazyLock::new(|| {
+            Script::new(concat!($first, "\n", $(include_str!(concat!("scripts/", $file, ".lua"))),+))
+        })
+    };
+    ($($file:literal),+) => {
+        LazyLock::new(|| {
+            Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+))
+        })
+    };
+}
+
 /// Appends events: see the script.
-pub(crate) static APPEND: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/append.lua")
-    ))
-});
+pub(crate) static APPEND: LazyLock<Script> = script!("publish", "append");
 
 /// Appends events, and writes to projections in the same step: see the script.
-pub(crate) static APPEND_PROJECTED: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/project.lua"),
-        include_str!("scripts/append_projected_begin.lua"),
-        include_str!("scripts/append.lua"),
-        include_str!("scripts/append_projected_end.lua")
-    ))
-});
+pub(crate) static APPEND_PROJECTED: LazyLock<Script> = script!(
+    "publish",
+    "stream",
+    "project",
+    "append_projected_begin",
+    "append",
+    "append_projected_end"
+);
 
 /// Writes to a projection: see the script.
-pub(crate) static APPLY: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/project.lua"),
-        include_str!("scripts/apply.lua")
-    ))
-});
+pub(crate) static APPLY: LazyLock<Script> = script!("#!lua"; "project", "apply");
 
 /// Makes a version of a projection known: see the script.
-pub(crate) static OPEN_PROJECTION: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/open_projection.lua")));
+pub(crate) static OPEN_PROJECTION: LazyLock<Script> = script!("open_projection");
 
 /// Has a version of a projection be the one that is read: see the script.
-pub(crate) static SERVE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/serve.lua")));
+pub(crate) static SERVE: LazyLock<Script> = script!("serve");
 
 /// The same, once it has caught up with the one that is read: see the script.
-pub(crate) static SWITCH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/switch.lua")
-    ))
-});
+pub(crate) static SWITCH: LazyLock<Script> = script!("#!lua"; "stream", "switch");
 
 /// Removes a version of a projection: see the script.
-pub(crate) static DROP: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/drop.lua")));
+pub(crate) static DROP: LazyLock<Script> = script!("drop");
 
 /// Says which instance fills a version of a projection: see the script.
-pub(crate) static HOLD: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/hold.lua")));
+pub(crate) static HOLD: LazyLock<Script> = script!("hold");
 
 /// Keeps the state of an aggregate.
-pub(crate) static SNAPSHOT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/snapshot.lua")));
+pub(crate) static SNAPSHOT: LazyLock<Script> = script!("snapshot");
 
 /// Drops the beginning of a history, behind a snapshot: see the script.
-pub(crate) static COMPACT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/compact.lua")));
+pub(crate) static COMPACT: LazyLock<Script> = script!("compact");
 
 /// Puts entries that no history has at the end of theirs: see the script.
-pub(crate) static ADOPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/adopt.lua")));
+pub(crate) static ADOPT: LazyLock<Script> = script!("adopt");
 
 /// Finds histories: see the script.
-pub(crate) static HISTORIES: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/histories.lua")));
+pub(crate) static HISTORIES: LazyLock<Script> = script!("histories");
 
 /// Adds events to a history that is being made: see the script.
-pub(crate) static STAGE_HISTORY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/stage_history.lua")));
+pub(crate) static STAGE_HISTORY: LazyLock<Script> = script!("stage_history");
 
 /// Puts a history that was made anew in its place: see the script.
-pub(crate) static SWAP_HISTORY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/swap_history.lua")));
+pub(crate) static SWAP_HISTORY: LazyLock<Script> = script!("swap_history");
 
 /// Records how many partitions a category has: see the script.
-pub(crate) static PARTITIONS: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/partitions.lua")));
+pub(crate) static PARTITIONS: LazyLock<Script> = script!("partitions");
 
 /// Says that an instance of a group is there: see the script.
-pub(crate) static JOIN: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
+pub(crate) static JOIN: LazyLock<Script> = script!("join");
 
 /// Makes a group known for a partition: see the script.
-pub(crate) static OPEN: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/open.lua")
-    ))
-});
+pub(crate) static OPEN: LazyLock<Script> = script!("#!lua"; "stream", "trimmed", "open");
 
 /// Counts what a feed has had up to a position: see the script.
-pub(crate) static COUNT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/count.lua")));
+pub(crate) static COUNT: LazyLock<Script> = script!("#!lua flags=no-writes"; "stream", "count");
 
 /// Forgets what a group has done, or moves it: see the script.
-pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/reset.lua")
-    ))
-});
+pub(crate) static RESET: LazyLock<Script> = script!("#!lua"; "stream", "trimmed", "reset");
 
 /// Stores recorded events where they lay: see the script.
-pub(crate) static RESTORE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/restore.lua")));
+pub(crate) static RESTORE: LazyLock<Script> = script!("#!lua"; "stream", "restore");
 
 /// Makes an instance the owner of a partition: see the script.
-pub(crate) static ACQUIRE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
+pub(crate) static ACQUIRE: LazyLock<Script> = script!("#!lua"; "stream", "acquire");
 
 /// Prolongs the ownership of a partition: see the script.
-pub(crate) static RENEW: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
+pub(crate) static RENEW: LazyLock<Script> = script!("renew");
 
 /// Gives the ownership of a partition back: see the script.
-pub(crate) static RELEASE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
+pub(crate) static RELEASE: LazyLock<Script> = script!("release");
 
 /// Stores what the owner of a partition has done: see the script.
-pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/emit.lua"),
-        include_str!("scripts/commit.lua")
-    ))
-});
+pub(crate) static COMMIT: LazyLock<Script> = script!("publish", "emit", "commit");
 
 /// Stores what has come of entries that were taken: see the script.
-pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/emit.lua"),
-        include_str!("scripts/finish.lua")
-    ))
-});
+pub(crate) static FINISH: LazyLock<Script> = script!("publish", "stream", "emit", "finish");
 
 /// Looks whether what is emitted to another slot can be stored there: see the script.
-pub(crate) static CHECK_TARGET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/emit.lua"),
-        include_str!("scripts/check_target.lua")
-    ))
-});
+pub(crate) static CHECK_TARGET: LazyLock<Script> = script!("publish", "emit", "check_target");
 
 /// Stores what lies in an outbox in another slot: see the script.
-pub(crate) static DELIVER: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        include_str!("scripts/publish.lua"),
-        include_str!("scripts/emit.lua"),
-        include_str!("scripts/deliver.lua")
-    ))
-});
+pub(crate) static DELIVER: LazyLock<Script> = script!("publish", "emit", "deliver");
 
 /// Drops what was delivered from an outbox, and reads what comes next: see the script.
-pub(crate) static READ_OUTBOX: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/read_outbox.lua")));
+pub(crate) static READ_OUTBOX: LazyLock<Script> = script!("read_outbox");
 
 /// Makes the group of a handler known for a partition: see the script.
-pub(crate) static OPEN_PARALLEL: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/open_parallel.lua")
-    ))
-});
+pub(crate) static OPEN_PARALLEL: LazyLock<Script> =
+    script!("#!lua"; "stream", "trimmed", "open_parallel");
 
 /// Sets for how long entries have been idle: see the script.
-pub(crate) static TOUCH: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/touch.lua")));
+pub(crate) static TOUCH: LazyLock<Script> = script!("touch");
 
 /// Looks whether entries are finished: see the script.
 pub(crate) static IS_FINISHED: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/is_finished.lua")));
+    script!("#!lua flags=no-writes"; "stream", "is_finished");
 
 /// Forgets consumers for which nothing is pending: see the script.
-pub(crate) static REMOVE_CONSUMERS: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/remove_consumers.lua")));
-
-/// Tells up to where a feed was trimmed away: see the script.
-pub(crate) static AVAILABLE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=no-writes\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/available.lua")
-    ))
-});
+pub(crate) static REMOVE_CONSUMERS: LazyLock<Script> = script!("remove_consumers");
 
 /// Removes the beginning of a feed: see the script.
-pub(crate) static TRIM: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/trimmed.lua"),
-        include_str!("scripts/trim.lua")
-    ))
-});
+pub(crate) static TRIM: LazyLock<Script> =
+    script!("#!lua flags=allow-oom"; "stream", "trimmed", "trim");
 
 /// Tells whether the client may use some keys: see the script.
-pub(crate) static PROBE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/probe.lua")));
+pub(crate) static PROBE: LazyLock<Script> = script!("probe");
 
 /// Reads dead letters in their order: see the script.
-pub(crate) static LIST: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/list.lua")));
+pub(crate) static LIST: LazyLock<Script> = script!("list");
 
 /// Reads one dead letter and its raw entry: see the script.
-pub(crate) static INSPECT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/inspect.lua")));
+pub(crate) static INSPECT: LazyLock<Script> = script!("inspect");
 
 /// Redrives or discards dead letters: see the script.
-pub(crate) static CHOOSE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/choose.lua")));
+pub(crate) static CHOOSE: LazyLock<Script> = script!("choose");
 
 /// The statuses that the append script replies with.
 pub(crate) mod append_status {

@@ -9,7 +9,7 @@ use crate::groups::two;
 use crate::keys::FeedKeys;
 use crate::lag;
 use crate::projections;
-use crate::scripts::{AVAILABLE, TRIM, trim_status};
+use crate::scripts::{TRIM, trim_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
 
@@ -188,51 +188,29 @@ async fn up_to(
     partition: &Partition,
 ) -> Result<Position, StoreError> {
     let keys = parts.keys.of(partition);
-    if parts.connections.is_cluster() {
-        return up_to_by_keys(parts, operation, &keys).await;
-    }
-    let mut command = AVAILABLE.call(2, 0, 128);
-    command.write_arg(keys.feed().as_bytes());
-    command.write_arg(keys.trimmed().as_bytes());
-    let request = Request::Command(&command);
-    let reply = parts
-        .connections
-        .ask(operation, request, Some(&AVAILABLE))
-        .await?;
-    position(&reply)
-        .map_err(|what| UnexpectedReply::form("EVALSHA available.lua", what).refused(operation))
-}
-
-/// As the script tells it, by commands of one key each: while a slot moves, its keys lie on different nodes.
-async fn up_to_by_keys(
-    parts: &Parts,
-    operation: &'static str,
-    keys: &FeedKeys,
-) -> Result<Position, StoreError> {
-    let unreadable = |form| move |what| UnexpectedReply::form(form, what).refused(operation);
-    let mut command = Cmd::with_capacity(3, 96);
-    for word in ["XINFO", "STREAM", keys.feed()] {
-        command.write_arg(word.as_bytes());
-    }
-    let request = Request::Command(&command);
-    let info = match parts.connections.ask(operation, request, None).await {
-        Ok(info) => wire::array(info).map_err(unreadable("XINFO STREAM"))?,
-        Err(StoreError::Refused { source, .. }) if is_missing(&*source) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.cmd("XINFO").arg("STREAM").arg(keys.feed());
     // Afterwards, so that what is removed in between is known to be.
-    let mut command = Cmd::with_capacity(4, 96);
-    for word in ["HMGET", keys.trimmed(), "position", "removed"] {
-        command.write_arg(word.as_bytes());
+    pipeline
+        .cmd("HMGET")
+        .arg(keys.trimmed())
+        .arg(&["position", "removed"]);
+    let [info, known] = two(parts, operation, &pipeline).await?;
+    let unreadable = |what| UnexpectedReply::form("XINFO STREAM", what).refused(operation);
+    let info = match info {
+        Value::ServerError(error) if lag::is_missing(&error) => Vec::new(),
+        Value::ServerError(error) => return Err(refused(operation, error.into())),
+        info => wire::array(info).map_err(unreadable)?,
+    };
+    match known {
+        Value::ServerError(error) => Err(refused(operation, error.into())),
+        known => by_counters(&info, known).map_err(unreadable),
     }
-    let request = Request::Command(&command);
-    let known = parts.connections.ask(operation, request, None).await?;
-    by_keys(&info, &known).map_err(unreadable("XINFO STREAM"))
 }
 
 /// The same as `trimmed_up_to` of the scripts.
-fn by_keys(info: &[Value], known: &Value) -> Result<Position, Unreadable> {
-    let (own, own_removed) = match wire::array(known.clone())?.as_slice() {
+fn by_counters(info: &[Value], known: Value) -> Result<Position, Unreadable> {
+    let (own, own_removed) = match wire::array(known)?.as_slice() {
         [Value::Nil, ..] => (Position::START, 0),
         [own, removed] => {
             let removed = wire::text(removed)?.parse().map_err(|_| "no number")?;
@@ -263,10 +241,6 @@ fn by_keys(info: &[Value], known: &Value) -> Result<Position, Unreadable> {
     Ok(own.max(theirs))
 }
 
-fn is_missing(error: &(dyn std::error::Error + Send + Sync)) -> bool {
-    error.to_string().contains("no such key")
-}
-
 /// That a part of a feed is not there any more, as scripts reply it.
 pub(crate) fn gone(partition: &Partition, up_to: &Value) -> Result<StoreError, Unreadable> {
     Ok(trimmed(partition, position(up_to)?))
@@ -295,15 +269,8 @@ pub(crate) async fn read_with_trimmed(
     keys: &FeedKeys,
     read: Cmd,
 ) -> Result<[Value; 2], StoreError> {
-    let trimmed = asking(keys);
-    if parts.connections.is_cluster() {
-        // While a slot moves, the one key may be here, and the other there.
-        let ask = |command| parts.connections.ask(operation, command, None);
-        let read = ask(Request::Command(&read)).await?;
-        return Ok([read, ask(Request::Command(&trimmed)).await?]);
-    }
     let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.add_command(read).add_command(trimmed);
+    pipeline.add_command(read).add_command(asking(keys));
     two(parts, operation, &pipeline).await
 }
 

@@ -163,18 +163,10 @@ impl ProjectionDefinition {
 }
 
 impl MethodDefinition {
-    /// As a route of a handler: see `Route::takes`.
+    /// Whether it takes events that are stored under this type.
     fn takes(&self, event_type: &str) -> bool {
-        if self.covers.matches(event_type) && self.reacts_to(event_type) {
-            return true;
-        }
-        let is_split = self.past.is_split(event_type);
-        let mut takes = false;
-        self.covers.for_each(&mut |definition, _| {
-            takes |= (is_split || definition.former_names().contains(&event_type))
-                && self.reacts_to(definition.name());
-        });
-        takes
+        let reacts_to = |event_type: &str| self.reacts_to(event_type);
+        self.past.takes(&self.covers, event_type, reacts_to)
     }
 
     fn reacts_to(&self, event_type: &str) -> bool {

@@ -12,7 +12,7 @@ const ATTEMPTS: usize = 5;
 
 /// A history that was made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuiltHistory {
     /// The version of its newest event.
     pub version: Version,
     /// How many entries of the aggregate were left out, since no history has ever had them: see
@@ -22,7 +22,7 @@ pub struct Rebuilt {
 
 /// A history that was not made anew. It stays as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
+pub enum RebuildHistoryError {
     /// The feed has no event of the aggregate.
     #[error(
         "the feed `{partition}` has no events of `{aggregate}`, so that there is nothing to make a history of"
@@ -86,7 +86,7 @@ pub enum RebuildError {
     Read(#[from] ReadError),
 }
 
-impl From<StoreError> for RebuildError {
+impl From<StoreError> for RebuildHistoryError {
     fn from(error: StoreError) -> Self {
         Self::Read(error.into())
     }
@@ -98,7 +98,7 @@ impl From<StoreError> for RebuildError {
 ///
 /// ```
 /// use event_core::prelude::*;
-/// use event_core::{Category, RebuildError, rebuild_history};
+/// use event_core::{Category, RebuildHistoryError, rebuild_history};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
@@ -106,7 +106,7 @@ impl From<StoreError> for RebuildError {
 /// let gothic = AggregateId::new(Category::new("sdlc")?, "project", "gothic")?;
 /// match rebuild_history(&store, &gothic).await {
 ///     Ok(rebuilt) => println!("it is at version {}", rebuilt.version),
-///     Err(RebuildError::Incomplete { version, .. }) => println!("version {version} is gone"),
+///     Err(RebuildHistoryError::Incomplete { version, .. }) => println!("version {version} is gone"),
 ///     Err(error) => println!("{error}"),
 /// }
 /// # Ok(())
@@ -114,11 +114,11 @@ impl From<StoreError> for RebuildError {
 /// ```
 ///
 /// # Errors
-/// [`RebuildError`]; the history is as it was then.
+/// [`RebuildHistoryError`]; the history is as it was then.
 pub async fn rebuild_history<S: Maintenance + ?Sized>(
     store: &S,
     aggregate: &AggregateId,
-) -> Result<Rebuilt, RebuildError> {
+) -> Result<RebuiltHistory, RebuildHistoryError> {
     let count = store.partitions(aggregate.category()).await?;
     let partition = Partition::of_aggregate(aggregate, count);
     let (mut attempt, mut newer) = (0, None);
@@ -146,16 +146,17 @@ pub async fn rebuild_history<S: Maintenance + ?Sized>(
         }
         match outcome {
             // Something was adopted meanwhile, unless it is the same as before.
-            Err(RebuildError::Newer { version, found, .. })
+            Err(RebuildHistoryError::Newer { version, found, .. })
                 if attempt < ATTEMPTS && newer != Some((version, found)) =>
             {
                 newer = Some((version, found));
             }
             // It may be in its place, and only the reply was lost.
-            Err(RebuildError::Lost { .. }) if attempt < ATTEMPTS => {}
+            Err(RebuildHistoryError::Lost { .. }) if attempt < ATTEMPTS => {}
             // Something was trimmed away.
-            Err(RebuildError::Read(ReadError::Store(StoreError::FeedTrimmed { .. })))
-                if attempt < ATTEMPTS => {}
+            Err(RebuildHistoryError::Read(ReadError::Store(StoreError::FeedTrimmed {
+                ..
+            }))) if attempt < ATTEMPTS => {}
             outcome => return outcome,
         }
     }
@@ -177,7 +178,7 @@ struct Rebuild<'r, S: ?Sized> {
 }
 
 impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
-    async fn run(&mut self) -> Result<Rebuilt, RebuildError> {
+    async fn run(&mut self) -> Result<RebuiltHistory, RebuildHistoryError> {
         let mut after = self.first_available.before();
         loop {
             let entries = self.store.read_feed(self.partition, after, PAGE).await?;
@@ -195,7 +196,7 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
             let version = self.next - 1;
             if version == 0 {
                 return Err(match self.first_available {
-                    first if first == Position::START.next() => RebuildError::NotFound {
+                    first if first == Position::START.next() => RebuildHistoryError::NotFound {
                         aggregate: self.aggregate.clone(),
                         partition: self.partition.clone(),
                     },
@@ -207,19 +208,19 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
                 .swap_history(self.aggregate, self.staging, after, version);
             match swap.await? {
                 Swapped::Done => {
-                    return Ok(Rebuilt {
+                    return Ok(RebuiltHistory {
                         version,
                         not_adopted: self.not_adopted,
                     });
                 }
                 Swapped::ReadOn => {}
                 Swapped::Lost => {
-                    return Err(RebuildError::Lost {
+                    return Err(RebuildHistoryError::Lost {
                         aggregate: self.aggregate.clone(),
                     });
                 }
                 Swapped::Newer { version: newer } => {
-                    return Err(RebuildError::Newer {
+                    return Err(RebuildHistoryError::Newer {
                         aggregate: self.aggregate.clone(),
                         version: newer,
                         found: version,
@@ -229,7 +230,7 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
         }
     }
 
-    async fn take(&mut self, entries: Vec<FeedEntry>) -> Result<(), RebuildError> {
+    async fn take(&mut self, entries: Vec<FeedEntry>) -> Result<(), RebuildHistoryError> {
         let mut own = Vec::new();
         for entry in entries {
             if let FeedEntry::Event(event) = entry
@@ -256,7 +257,7 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
             }
             let position = event.position();
             if version < self.next || self.waiting.insert(version, event).is_some() {
-                return Err(RebuildError::Twice {
+                return Err(RebuildHistoryError::Twice {
                     aggregate: self.aggregate.clone(),
                     partition: self.partition.clone(),
                     version,
@@ -278,8 +279,8 @@ impl<S: Maintenance + ?Sized> Rebuild<'_, S> {
         Ok(())
     }
 
-    fn incomplete(&self) -> RebuildError {
-        RebuildError::Incomplete {
+    fn incomplete(&self) -> RebuildHistoryError {
+        RebuildHistoryError::Incomplete {
             aggregate: self.aggregate.clone(),
             partition: self.partition.clone(),
             version: self.next,

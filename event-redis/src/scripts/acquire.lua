@@ -1,4 +1,3 @@
-#!lua
 -- Makes an instance the owner of a partition, unless another owns it.
 --
 -- KEYS  the group's progress, the feed
@@ -42,23 +41,7 @@ if owner and owner ~= '' and owner ~= instance and ends and ends > now then
     return {REFUSED, ends - now}
 end
 
--- Positions do not fit into a Lua number, so they are compared as texts.
-local function shorter(a, b)
-    if #a ~= #b then return #a < #b end
-    return a < b
-end
-local function before(a, b)
-    local a_time, a_number = string.match(a, '^(%d+)-(%d+)$')
-    local b_time, b_number = string.match(b, '^(%d+)-(%d+)$')
-    if a_time ~= b_time then return shorter(a_time, b_time) end
-    return shorter(a_number, b_number)
-end
-
-local info = {}
-if redis.call('EXISTS', feed) == 1 then
-    local said = redis.call('XINFO', 'STREAM', feed)
-    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
-end
+local info = info_of(feed)
 local last = info['last-generated-id'] or '0-0'
 
 local lost = 0

@@ -12,12 +12,9 @@ for i = 1, projections do
     plans[i], at_key, at = read_writes(KEYS, at_key, ARGV, at)
     local left = redis.call('XRANGE', KEYS[1], '(' .. plans[i].checkpoint, '+', 'COUNT', '1')
     local at_end = #left == 0
-    if at_end and redis.call('EXISTS', KEYS[1]) == 1 then
+    if at_end then
         -- What is not there may have been trimmed away, and not been taken in.
-        local said = redis.call('XINFO', 'STREAM', KEYS[1])
-        for n = 1, #said, 2 do
-            if said[n] == 'last-generated-id' then at_end = said[n + 1] == plans[i].checkpoint end
-        end
+        at_end = (info_of(KEYS[1])['last-generated-id'] or '0-0') == plans[i].checkpoint
     end
     plans[i].at_end = at_end
 end

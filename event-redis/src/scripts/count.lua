@@ -1,4 +1,3 @@
-#!lua flags=no-writes
 -- Counts how many entries a feed has had up to a position, a few at a time so that the server can do
 -- other things in between. It counts from the position to both ends of the feed, and the nearer one
 -- tells.
@@ -22,9 +21,7 @@ local forward, later = ARGV[2], tonumber(ARGV[3])
 local backward, earlier = ARGV[4], tonumber(ARGV[5])
 
 if redis.call('EXISTS', feed) == 0 then return {1, '0-0', '0', '0'} end
-local info = {}
-local said = redis.call('XINFO', 'STREAM', feed)
-for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
+local info = info_of(feed)
 local added = info['entries-added']
 local function told(passed)
     return {1, position, string.format('%d', passed), string.format('%d', added)}

@@ -98,14 +98,8 @@ end
 -- From where on a group is made again that was lost. This also is the write that must reach the
 -- replicas where this was a repetition.
 lowest = redis.call('XPENDING', feed, group, '-', '+', '1')[1]
-for _, said in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
-    local info = {}
-    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
-    if info['name'] == group then
-        redis.call('HSET', memory,
-            'pending', lowest and lowest[1] or '', 'delivered', info['last-delivered-id'])
-    end
-end
+redis.call('HSET', memory, 'pending', lowest and lowest[1] or '',
+    'delivered', groups_of(feed)[group]['last-delivered-id'])
 
 reply[3] = publish_emits(emits) or ''
 return reply

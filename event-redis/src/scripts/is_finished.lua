@@ -1,4 +1,3 @@
-#!lua flags=no-writes
 -- Looks whether every entry of a range was delivered to a group and is pending for nobody.
 --
 -- KEYS  the feed
@@ -16,12 +15,7 @@ if pending.err then
     return pending
 end
 if #pending > 0 then return 0 end
-for _, said in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
-    local info = {}
-    for i = 1, #said, 2 do info[said[i]] = said[i + 1] end
-    if info['name'] == group then
-        local after = '(' .. info['last-delivered-id']
-        return #redis.call('XRANGE', feed, after, ARGV[3], 'COUNT', '1') == 0 and 1 or 0
-    end
-end
-return -1
+local found = groups_of(feed)[group]
+if not found then return -1 end
+local after = '(' .. found['last-delivered-id']
+return #redis.call('XRANGE', feed, after, ARGV[3], 'COUNT', '1') == 0 and 1 or 0

@@ -45,16 +45,10 @@ if is_forgotten and ARGV[2] == 'again' then return {FORGOTTEN} end
 
 -- What the stream says of itself, and whether the group is there.
 local info = info_of(feed)
-if info['length'] then
-    for _, said_of in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
-        for i = 1, #said_of, 2 do
-            if said_of[i] == 'name' and said_of[i + 1] == group then
-                redis.call('SADD', handlers, ARGV[6])
-                redis.call('SADD', groups, of_service)
-                return {OPEN}
-            end
-        end
-    end
+if info['length'] and groups_of(feed)[group] then
+    redis.call('SADD', handlers, ARGV[6])
+    redis.call('SADD', groups, of_service)
+    return {OPEN}
 end
 local last = info['last-generated-id'] or '0-0'
 local added = info['entries-added'] or 0

@@ -31,31 +31,8 @@ local newest = #ARGV - STEP + 1
 local format = redis.call('GET', format_key)
 if format and format ~= '1' then return {FORMAT, format} end
 
-local function parts(position)
-    local milliseconds, number = string.match(position, '^(%d+)-(%d+)$')
-    return {milliseconds, number}
-end
-
--- Numbers as they are written, without leading zeros: they may be larger than Lua can reckon with.
-local function is_less(a, b)
-    if #a ~= #b then return #a < #b end
-    return a < b
-end
-
-local function lies_before(a, b)
-    a, b = parts(a), parts(b)
-    if a[1] ~= b[1] then return is_less(a[1], b[1]) end
-    return is_less(a[2], b[2])
-end
-
-local head = '0-0'
-if redis.call('EXISTS', feed) == 1 then
-    local said = redis.call('XINFO', 'STREAM', feed)
-    for i = 1, #said, 2 do
-        if said[i] == 'last-generated-id' then head = said[i + 1] end
-    end
-end
-if not lies_before(head, ARGV[first]) then
+local head = info_of(feed)['last-generated-id'] or '0-0'
+if not before(head, ARGV[first]) then
     -- It may be the same call again, whose reply was lost; then all of it is there.
     for at = newest, first, -STEP do
         local found = redis.call('XRANGE', feed, ARGV[at], ARGV[at])[1]

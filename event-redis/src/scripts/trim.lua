@@ -100,13 +100,11 @@ for _, group in ipairs(known) do
         end
     end
 end
-for _, said in ipairs(redis.call('XINFO', 'GROUPS', feed)) do
-    local group = {}
-    for i = 1, #said, 2 do group[said[i]] = said[i + 1] end
-    needs(group['name'], group['last-delivered-id'])
+for name, group in pairs(groups_of(feed)) do
+    needs(name, group['last-delivered-id'])
     if group['pending'] > 0 then
-        local pending = redis.call('XPENDING', feed, group['name'], '-', '+', '1')[1]
-        if pending then needs(group['name'], preceding(pending[1])) end
+        local pending = redis.call('XPENDING', feed, name, '-', '+', '1')[1]
+        if pending then needs(name, preceding(pending[1])) end
     end
 end
 

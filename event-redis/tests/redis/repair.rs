@@ -2,7 +2,7 @@
 
 use event_core::prelude::*;
 use event_core::{
-    Category, Checks, Findings, RebuildError, rebuild_history, verify, verify_aggregate,
+    Category, Checks, Findings, RebuildHistoryError, rebuild_history, verify, verify_aggregate,
 };
 use event_tests::RedisServer;
 use serde::{Deserialize, Serialize};
@@ -188,7 +188,7 @@ async fn what_the_feed_has_lost_is_found_and_nothing_is_made_of_it() {
     assert_eq!(findings.missing_in_feed.first[0].version, Some(3));
     let before = server.command(&["LRANGE", HISTORY, "0", "-1"]).unwrap();
     match rebuild_history(&store, &book()).await {
-        Err(RebuildError::Incomplete { version: 3, .. }) => {}
+        Err(RebuildHistoryError::Incomplete { version: 3, .. }) => {}
         other => panic!("{other:?}"),
     }
     // Nor of one that lacks its end.
@@ -226,7 +226,7 @@ async fn a_history_that_is_ahead_of_the_feed_is_left() {
         .unwrap();
     server.command(&["XDEL", "events:ledger", last]).unwrap();
     match rebuild_history(&store, &book()).await {
-        Err(RebuildError::Newer {
+        Err(RebuildHistoryError::Newer {
             version: 5,
             found: 4,
             ..

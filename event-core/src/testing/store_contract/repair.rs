@@ -15,7 +15,8 @@ use crate::codec::CodecError;
 use crate::partition::Partition;
 use crate::recorded::{AggregateId, Position, RecordedEvent};
 use crate::repair::{
-    Checks, Finding, Findings, RebuildError, adopt, rebuild_history, verify, verify_aggregate,
+    Checks, Finding, Findings, RebuildHistoryError, adopt, rebuild_history, verify,
+    verify_aggregate,
 };
 use crate::repository::Repository;
 use crate::snapshot::SnapshotPolicy;
@@ -398,7 +399,7 @@ pub async fn what_is_not_whole_is_left_as_it_is<H: StoreHarness>(harness: &H) {
     with_events(&store, account("b"), 5).await;
     let unknown = rebuild_history(&store, &account("c")).await;
     assert!(
-        matches!(unknown, Err(RebuildError::NotFound { .. })),
+        matches!(unknown, Err(RebuildHistoryError::NotFound { .. })),
         "{unknown:?}"
     );
     store
@@ -407,7 +408,7 @@ pub async fn what_is_not_whole_is_left_as_it_is<H: StoreHarness>(harness: &H) {
         .unwrap();
     for (id, missing) in [("gone", 1), ("a", 1), ("c", 1)] {
         match rebuild_history(&store, &account(id)).await {
-            Err(RebuildError::Incomplete { version, .. }) => assert_eq!(version, missing),
+            Err(RebuildHistoryError::Incomplete { version, .. }) => assert_eq!(version, missing),
             other => panic!("`{id}` is not whole, and came to {other:?}"),
         }
     }
@@ -421,7 +422,7 @@ pub async fn what_is_not_whole_is_left_as_it_is<H: StoreHarness>(harness: &H) {
     // Two entries that say they are the same.
     foreign(harness, &store, "b", Some(2)).await;
     match rebuild_history(&store, &account("b")).await {
-        Err(RebuildError::Twice { version: 2, .. }) => {}
+        Err(RebuildHistoryError::Twice { version: 2, .. }) => {}
         other => panic!("version 2 is there twice, and it came to {other:?}"),
     }
     for id in ["gone", "a", "b"] {
