@@ -7,9 +7,10 @@ use event_core::{
     Category, Delivery, HandlerDefinition, Maintenance, Position, Positions, ReadError, Recording,
     RecordingError, Replay, ReplayError, ServiceError, Start, StoreError, TrimPolicy,
 };
+use futures::FutureExt;
 use tokio::sync::oneshot;
 
-use crate::events::{GithubPush, push};
+use crate::events::{GithubPush, eventually, push};
 
 fn github() -> Category {
     Category::new("github").unwrap()
@@ -71,16 +72,11 @@ async fn a_service_trims_what_its_policy_says_while_it_runs() {
                 .await
         })
     };
-    let trimmed = async {
-        while store.first_available(&github().into()).await.unwrap()
-            <= published.events[16].event.position()
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), trimmed)
-        .await
-        .unwrap();
+    eventually("it is trimmed", || {
+        let first = store.first_available(&github().into()).now_or_never();
+        first.unwrap().unwrap() > published.events[16].event.position()
+    })
+    .await;
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     let left = store
