@@ -633,7 +633,10 @@ async fn a_step_of_counting_reads_a_few_megabytes_at_most() {
             .command(&["XADD", "events:sdlc", &id, "payload", &large])
             .unwrap();
     }
-    let script = include_str!("../../src/scripts/count.lua");
+    let script = concat!(
+        include_str!("../../src/scripts/stream.lua"),
+        include_str!("../../src/scripts/count.lua")
+    );
     let mut counted = ["30-0", "0", "30-0", "0"].map(str::to_owned);
     let mut steps = 0;
     let told = loop {

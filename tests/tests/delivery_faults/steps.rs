@@ -71,9 +71,12 @@ impl Steps {
     /// The server tells by which hashes it is asked for the scripts.
     fn of(server: &RedisServer) -> Self {
         let scripts = [
-            ("open", script!("open")),
+            (
+                "open",
+                concat!("#!lua\n", script!("stream", "trimmed", "open")),
+            ),
             ("join", script!("join")),
-            ("acquire", script!("acquire")),
+            ("acquire", concat!("#!lua\n", script!("stream", "acquire"))),
             ("renew", script!("renew")),
             ("release", script!("release")),
             ("commit", script!("publish", "emit", "commit")),
