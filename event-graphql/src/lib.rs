@@ -1,0 +1,5 @@
+//! Events to screens.
+
+mod bridge;
+mod loader;
+mod transport;
