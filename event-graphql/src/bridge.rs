@@ -1,1 +1,195 @@
-//! bridge
+//! The bridge from feeds and channels to subscriptions of clients.
+
+mod cursor;
+mod edge;
+mod entry;
+mod error;
+mod feed;
+mod ring;
+mod stream;
+mod subscription;
+
+use std::sync::Arc;
+
+use event_core::{Backend, Category, Event, ReadError};
+
+pub use cursor::Cursor;
+pub use edge::Edge;
+pub use error::BridgeError;
+pub use feed::{Listening, News};
+pub use stream::EventStream;
+pub use subscription::{Access, EventSubscription, SlowClient};
+
+use cursor::Signer;
+use feed::Feeds;
+use ring::Window;
+
+/// What cursors are signed with where nobody gives a secret. It tells what was made up from what was
+/// received, but keeps nobody from making one on purpose.
+const PUBLIC_SECRET: &[u8] = b"event-graphql cursor";
+
+/// Gives events to the clients of a process. Each partition that somebody looks at is read once, whatever
+/// the number of clients, and each event is decoded once; what nobody looks at is not read. A clone is the same bridge.
+///
+/// ```
+/// use async_graphql::{Context, EmptyMutation, Object, Result, Schema, SimpleObject, Subscription};
+/// use event_core::prelude::*;
+/// use event_graphql::{Cursor, Edge, EventSubscriptionBridge};
+/// use futures::{Stream, StreamExt};
+/// # use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, Serialize, Deserialize, Event, SimpleObject)]
+/// #[event("repository.updated", key = repository)]
+/// struct RepositoryUpdated { repository: String, stars: u32 }
+///
+/// struct Query;
+///
+/// #[Object]
+/// impl Query {
+///     async fn version(&self) -> u32 { 1 }
+/// }
+///
+/// struct Subscriptions;
+///
+/// #[Subscription]
+/// impl Subscriptions {
+///     async fn repository_updated(
+///         &self,
+///         ctx: &Context<'_>,
+///         repository: String,
+///         after: Option<Cursor>,
+///     ) -> Result<impl Stream<Item = Result<Edge<RepositoryUpdated>>>> {
+///         ctx.data::<EventSubscriptionBridge>()?
+///             .events::<RepositoryUpdated>()
+///             .filter(move |event| event.repository == repository)
+///             .after(after)
+///             .subscribe()
+///             .await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let store = MemoryStore::new();
+/// let bridge = EventSubscriptionBridge::new(store.clone());
+/// let schema = Schema::build(Query, EmptyMutation, Subscriptions).data(bridge).finish();
+///
+/// let mut responses = schema.execute_stream(
+///     r#"subscription { repositoryUpdated(repository: "octo/hello") { node { stars } cursor } }"#,
+/// );
+/// let publisher = Publisher::new(store);
+/// let (first, _) = tokio::join!(responses.next(), async {
+///     loop {
+///         // Again until the subscription has begun.
+///         let event = RepositoryUpdated { repository: "octo/hello".into(), stars: 7 };
+///         publisher.publish(event).await?;
+///         tokio::task::yield_now().await;
+///         # break Ok::<_, BoxError>(());
+///     }
+/// });
+/// # let _ = first;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EventSubscriptionBridge {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    feeds: Arc<Feeds>,
+    signer: Signer,
+}
+
+/// Settings of an [`EventSubscriptionBridge`].
+#[must_use = "a bridge is made by `build`"]
+pub struct BridgeBuilder {
+    store: Arc<dyn Backend>,
+    secret: Vec<u8>,
+    window: Window,
+}
+
+impl EventSubscriptionBridge {
+    /// A bridge from this store.
+    pub fn new(store: impl Backend) -> Self {
+        Self::builder(store).build()
+    }
+
+    /// A bridge from this store, with settings.
+    pub fn builder(store: impl Backend) -> BridgeBuilder {
+        BridgeBuilder {
+            store: Arc::new(store),
+            secret: PUBLIC_SECRET.to_vec(),
+            window: Window {
+                entries: 4_096,
+                bytes: 16 * 1024 * 1024,
+            },
+        }
+    }
+
+    /// A subscription to all stored events of type `E`. Nothing happens before
+    /// [`subscribe`](EventSubscription::subscribe).
+    pub fn events<E: Event>(&self) -> EventSubscription<E> {
+        EventSubscription::new(self.clone())
+    }
+
+    /// Has `tell` called with every event that is stored in these categories from when this returns,
+    /// before any client of this bridge gets it, until what is returned is dropped. It must not block. This is how
+    /// caches know what is no longer true.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    pub async fn listen(
+        &self,
+        categories: impl IntoIterator<Item = Category>,
+        tell: impl Fn(News<'_>) + Send + Sync + 'static,
+    ) -> Result<Listening, ReadError> {
+        let categories = categories.into_iter().collect();
+        self.feeds().listen(categories, tell).await
+    }
+
+    /// How many partitions are read now.
+    pub fn readers(&self) -> usize {
+        self.feeds().readers()
+    }
+
+    /// How many look at a partition now: one for each partition of each subscription.
+    pub fn clients(&self) -> usize {
+        self.feeds().clients()
+    }
+
+    pub(crate) fn feeds(&self) -> &Arc<Feeds> {
+        &self.inner.feeds
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.inner.signer
+    }
+}
+
+impl BridgeBuilder {
+    /// What cursors are signed with. All instances that a client may come back to must have the same. Without it,
+    /// cursors are still checked, but whoever knows this library can make them.
+    pub fn cursor_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secret = secret.into();
+        self
+    }
+
+    /// How far clients may be behind and still be served from memory, for each partition: entries, and bytes of
+    /// all of them. Default: 4,096 and 16 MiB.
+    pub fn window(mut self, entries: usize, bytes: usize) -> Self {
+        self.window = Window { entries, bytes };
+        self
+    }
+
+    /// The bridge.
+    pub fn build(self) -> EventSubscriptionBridge {
+        let inner = Inner {
+            feeds: Feeds::new(self.store, self.window),
+            signer: Signer::new(&self.secret),
+        };
+        EventSubscriptionBridge {
+            inner: Arc::new(inner),
+        }
+    }
+}
