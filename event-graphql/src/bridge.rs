@@ -11,7 +11,7 @@ mod subscription;
 
 use std::sync::Arc;
 
-use event_core::{Backend, Category, Event, ReadError};
+use event_core::{Backend, Category, Event, ReadError, Token};
 
 pub use cursor::Cursor;
 pub use edge::Edge;
@@ -77,17 +77,14 @@ const PUBLIC_SECRET: &[u8] = b"event-graphql cursor";
 /// let mut responses = schema.execute_stream(
 ///     r#"subscription { repositoryUpdated(repository: "octo/hello") { node { stars } cursor } }"#,
 /// );
-/// let publisher = Publisher::new(store);
-/// let (first, _) = tokio::join!(responses.next(), async {
-///     loop {
-///         // Again until the subscription has begun.
-///         let event = RepositoryUpdated { repository: "octo/hello".into(), stars: 7 };
-///         publisher.publish(event).await?;
-///         tokio::task::yield_now().await;
-///         # break Ok::<_, BoxError>(());
-///     }
-/// });
-/// # let _ = first;
+/// let service = Service::builder("github").store(store).build()?;
+/// let (first, published) = tokio::join!(responses.next(), service.publish(RepositoryUpdated {
+///     repository: "octo/hello".into(),
+///     stars: 7,
+/// }));
+/// published?;
+/// let data = first.ok_or("nothing came")?.data.into_json()?;
+/// assert_eq!(data["repositoryUpdated"]["node"]["stars"], 7);
 /// # Ok(())
 /// # }
 /// ```
@@ -156,6 +153,11 @@ impl EventSubscriptionBridge {
     /// How many look at a partition now: one for each partition of each subscription.
     pub fn clients(&self) -> usize {
         self.feeds().clients()
+    }
+
+    /// How far the partitions that are read have been read.
+    pub fn positions(&self) -> Token {
+        self.feeds().positions()
     }
 
     pub(crate) fn feeds(&self) -> &Arc<Feeds> {

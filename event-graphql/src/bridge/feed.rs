@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_core::{
-    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, StoreError,
+    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, StoreError, Token,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -143,6 +143,17 @@ impl Feeds {
             feed: Arc::clone(&running.feed),
             feeds: Arc::clone(self),
         }
+    }
+
+    /// How far readers have come, where they have begun.
+    pub(crate) fn positions(&self) -> Token {
+        let mut token = Token::default();
+        for (partition, running) in lock(&self.feeds).iter() {
+            if let Some(ring) = &*lock(&running.feed.ring) {
+                token.reach(partition.clone(), ring.head());
+            }
+        }
+        token
     }
 
     fn start(self: &Arc<Self>, partition: &Partition) -> Running {

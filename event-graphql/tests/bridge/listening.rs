@@ -1,0 +1,73 @@
+//! What is told of events before clients get them.
+
+use std::sync::{Arc, Mutex};
+
+use event_graphql::News;
+
+use crate::harness::*;
+
+on_both_stores![
+    listeners_are_told_before_any_client,
+    listeners_are_told_without_clients,
+];
+
+/// The numbers that a listener was told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<u64>>>);
+
+impl Told {
+    fn note(&self, news: News<'_>) {
+        if let News::Event(event) = news
+            && let Ok(moved) = event.decode::<Moved>()
+        {
+            self.0.lock().unwrap().push(moved.number);
+        }
+    }
+
+    fn knows(&self, number: u64) -> bool {
+        self.0.lock().unwrap().contains(&number)
+    }
+}
+
+async fn listeners_are_told_before_any_client(world: World) {
+    let bridge = world.builder().window(8, 1_000_000).build();
+    let told = Told::default();
+    let note = told.clone();
+    let listening = bridge.listen([counter()], move |news| note.note(news));
+    let listening = listening.await.unwrap();
+    let mut first = bridge.events::<Moved>().subscribe().await.unwrap();
+    world.move_to("a", 0..1).await;
+    let (_, cursor) = numbers(&mut first, 1).await;
+
+    let following = |cursor| {
+        let (bridge, told) = (bridge.clone(), told.clone());
+        tokio::spawn(async move {
+            let stream = bridge.events::<Moved>().after(cursor).subscribe();
+            let mut stream = stream.await.unwrap();
+            for expected in 1..1_500 {
+                let number = event(&mut stream).await.event().number;
+                assert_eq!(number, expected);
+                assert!(told.knows(number), "{number}");
+            }
+        })
+    };
+    let clients: Vec<_> = (0..4).map(|_| following(cursor.clone())).collect();
+    world.move_to("a", 1..1_500).await;
+    for client in clients {
+        client.await.unwrap();
+    }
+    drop(listening);
+}
+
+async fn listeners_are_told_without_clients(world: World) {
+    let bridge = world.bridge();
+    let told = Told::default();
+    let note = told.clone();
+    let listening = bridge.listen([counter()], move |news| note.note(news));
+    let listening = listening.await.unwrap();
+    assert_eq!(bridge.readers(), 1);
+    world.move_to("a", 0..1).await;
+    until("it is told", || told.knows(0)).await;
+    drop(listening);
+    assert_eq!(bridge.readers(), 0);
+}
