@@ -251,11 +251,12 @@ impl Service {
         Ok(Rebuild::new(target, instance, runner.lease))
     }
 
-    /// Removes a version of a projection with all its state, once another one is read; `false` where there
-    /// was none.
+    /// Removes a version of a projection with all its state, once another one is read, or where it is the last
+    /// one; `false` where there was none. A service that still has it registered begins it anew when it is run
+    /// again.
     ///
     /// # Errors
-    /// [`ServeError::Served`] where it is the version that is read.
+    /// [`ServeError::Served`] where it is the version that is read, and there are others.
     pub async fn drop_projection(&self, name: &str, version: u32) -> Result<bool, ProjectionError> {
         let id = ProjectionId::new(name, version).map_err(|_| ProjectionError::NotRegistered {
             name: name.to_owned(),

@@ -75,7 +75,7 @@ pub trait Projections: Send + Sync + 'static {
     /// broken off.
     ///
     /// # Errors
-    /// [`ServeError::Served`] where it is the version that is read.
+    /// [`ServeError::Served`] where it is the version that is read, and there are others.
     async fn drop_projection(&self, id: &ProjectionId) -> Result<bool, ServeError>;
 
     /// Makes an instance the one that fills a version for as long as `lease`, by the store's clock, or
@@ -392,8 +392,10 @@ pub enum ServeError {
         /// The version.
         id: ProjectionId,
     },
-    /// It is the version that is read.
-    #[error("projection `{id}` is the version that is read; switch to another one first")]
+    /// It is the version that is read, and there are others.
+    #[error(
+        "projection `{id}` is the version that is read; have another one be read first, or drop the others, too"
+    )]
     Served {
         /// The version.
         id: ProjectionId,

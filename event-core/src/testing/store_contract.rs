@@ -472,6 +472,7 @@ macro_rules! store_contract_tests {
                 what_is_no_count_is_refused_whole
                 a_version_that_is_behind_is_not_switched_to
                 versions_of_a_projection_are_switched_and_dropped
+                the_last_version_of_a_projection_may_be_dropped
                 one_instance_fills_a_version
                 every_version_says_how_far_it_is
                 entries_after_a_position_are_counted

@@ -271,7 +271,10 @@ impl Projections for MemoryStore {
             return Ok(false);
         };
         if projection.served == Some(id.version()) {
-            return Err(ServeError::Served { id: id.clone() });
+            if projection.versions.len() > 1 {
+                return Err(ServeError::Served { id: id.clone() });
+            }
+            projection.served = None;
         }
         Ok(projection.versions.remove(&id.version()).is_some())
     }

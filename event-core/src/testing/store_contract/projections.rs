@@ -362,6 +362,29 @@ pub async fn versions_of_a_projection_are_switched_and_dropped<H: StoreHarness>(
     assert_eq!(checkpoint.unwrap(), Position::START);
 }
 
+/// The version that is read may go where it is the last one: nothing is left of the projection, nothing is held back
+/// for it, and it may begin anew.
+pub async fn the_last_version_of_a_projection_may_be_dropped<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let partition = Partition::from(bank());
+    store.open_projection(&version(1), &[bank()]).await.unwrap();
+    let first = step(0, 1, |writes| writes.increment("ada", "n", 1));
+    apply(&store, &first).await;
+
+    assert!(store.drop_projection(&version(1)).await.unwrap());
+    assert!(!store.drop_projection(&version(1)).await.unwrap());
+    assert_eq!(store.served_projection("balances").await.unwrap(), None);
+    let late = step(1, 2, |_| {});
+    let late = store.apply_projection(&version(1), &partition, &late).await;
+    assert!(matches!(late, Err(ApplyError::Unknown { .. })), "{late:?}");
+    let holding_back = store.projection_checkpoints(&partition).await.unwrap();
+    assert!(holding_back.is_empty(), "{holding_back:?}");
+
+    let anew = store.open_projection(&version(1), &[bank()]).await.unwrap();
+    assert_eq!((anew.served, anew.is_live(1)), (Some(1), true));
+    apply(&store, &first).await;
+}
+
 /// One instance fills a version at a time, until its lease ends or it gives it back.
 pub async fn one_instance_fills_a_version<H: StoreHarness>(harness: &H) {
     let store = opened(harness).await;
