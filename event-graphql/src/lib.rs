@@ -3,3 +3,7 @@
 mod bridge;
 mod loader;
 mod transport;
+
+pub use transport::{
+    CloseCode, GraphqlTransport, GraphqlTransportBuilder, Init, Limits, Refusal, Resume, Session,
+};
