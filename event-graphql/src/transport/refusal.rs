@@ -47,10 +47,7 @@ impl IntoResponse for Refusal {
 /// An error with a code that a program can read.
 pub(super) fn error(code: &str, message: &str) -> ServerError {
     let mut error = ServerError::new(message, None);
-    error
-        .extensions
-        .get_or_insert_default()
-        .set("code", code);
+    error.extensions.get_or_insert_default().set("code", code);
     error
 }
 

@@ -41,7 +41,10 @@ impl Resume {
     /// An `id:` is one line. A cursor with a line break or a NUL is left out, with a warning in the log.
     pub fn note(&self, cursor: &str) {
         if cursor.contains(['\r', '\n', '\0']) {
-            tracing::warn!(cursor, "a cursor with a line break or a NUL cannot be an id");
+            tracing::warn!(
+                cursor,
+                "a cursor with a line break or a NUL cannot be an id"
+            );
             return;
         }
         *self.noted() = Some(cursor.to_owned());

@@ -7,7 +7,9 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::future::BoxFuture;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
+use tokio::time::{
+    Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at,
+};
 
 use super::close::{Close, CloseCode};
 use super::outbox::{NotBegun, Out, Outbox};
@@ -186,7 +188,9 @@ impl<E: Executor> Connection<E> {
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(End::Gone),
             Message::Binary(_) => {
-                return Err(CloseCode::InvalidMessage.because("Message is not text").into());
+                return Err(CloseCode::InvalidMessage
+                    .because("Message is not text")
+                    .into());
             }
         };
         let most = self.shared.limits.message_bytes;
@@ -213,7 +217,10 @@ impl<E: Executor> Connection<E> {
         }
     }
 
-    fn init(&mut self, payload: Option<serde_json::Map<String, serde_json::Value>>) -> Result<(), End> {
+    fn init(
+        &mut self,
+        payload: Option<serde_json::Map<String, serde_json::Value>>,
+    ) -> Result<(), End> {
         let Handshake::Awaited = self.handshake else {
             let reason = "Too many initialisation requests";
             return Err(CloseCode::TooManyInits.because(reason).into());
@@ -242,7 +249,9 @@ impl<E: Executor> Connection<E> {
             return Err(CloseCode::Unauthorized.because("Unauthorized").into());
         };
         if id.is_empty() {
-            return Err(CloseCode::InvalidMessage.because("Invalid message: empty id").into());
+            return Err(CloseCode::InvalidMessage
+                .because("Invalid message: empty id")
+                .into());
         }
         match self.outbox.may_begin(id) {
             Ok(()) => {

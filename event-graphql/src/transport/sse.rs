@@ -29,7 +29,11 @@ async fn answer<E: Executor>(
     let headers = http.headers().clone();
     if !accepts_events(&headers) {
         let message = "only streams of events are given here: accept text/event-stream";
-        return Err(refuse(StatusCode::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", message));
+        return Err(refuse(
+            StatusCode::NOT_ACCEPTABLE,
+            "NOT_ACCEPTABLE",
+            message,
+        ));
     }
     let permit = shared.admit()?;
     let last_event_id = headers
@@ -172,7 +176,11 @@ async fn read(http: HttpRequest, most: usize) -> Result<Request, Response> {
             .map_err(|error| malformed(&error.to_string()))?;
         if mutates(&mut request) {
             let message = "a mutation is taken by POST alone";
-            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
+            return Err(refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                message,
+            ));
         }
         return Ok(request);
     }
@@ -184,7 +192,11 @@ async fn read(http: HttpRequest, most: usize) -> Result<Request, Response> {
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
         let message = "send the request as application/json";
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+        return Err(refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            message,
+        ));
     }
     let body = axum::body::to_bytes(http.into_body(), most)
         .await
