@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use async_graphql::Executor;
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use axum::routing::{MethodRouter, get};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use refusal::Unavailable;
 
 pub use close::CloseCode;
 pub use limits::Limits;
@@ -189,23 +190,14 @@ impl<E: Executor> GraphqlTransport<E> {
 }
 
 impl<E> Shared<E> {
-    /// A place for one more connection, or the answer that there is none.
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Response> {
-        let unavailable = |code, message: &str| {
-            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
-            let body = refusal::body(code, message);
-            Err((StatusCode::SERVICE_UNAVAILABLE, retry, body).into_response())
-        };
+    /// A place for one more connection.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Unavailable> {
         if self.shutdown.is_cancelled() {
-            return unavailable("SERVICE_RESTART", "the service restarts, try again");
+            return Err(Unavailable::ServiceRestart);
         }
-        match Arc::clone(&self.connections).try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            Err(_) => unavailable(
-                "TOO_MANY_CONNECTIONS",
-                "there are too many connections, try again later",
-            ),
-        }
+        Arc::clone(&self.connections)
+            .try_acquire_owned()
+            .map_err(|_| Unavailable::TooManyConnections)
     }
 }
 

@@ -1,5 +1,10 @@
 //! A real server and real clients: what the transport promises to them.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "transport/client.rs"]
 mod client;

@@ -21,14 +21,6 @@ pub(super) struct Outbox {
     turns: FuturesUnordered<StreamFuture<Turn>>,
 }
 
-/// What is to be written next.
-pub(super) enum Out {
-    /// The operation gave something.
-    Given(Arc<str>, Given),
-    /// The operation is at its end.
-    Complete(Arc<str>),
-}
-
 /// Why an operation is not begun.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotBegun {
@@ -74,27 +66,19 @@ impl Outbox {
         }
     }
 
-    /// Waits for what is to be written next. Nothing is lost when this is dropped.
-    pub(super) async fn next(&mut self) -> Out {
+    /// Waits for what is to be written next: what an operation gives, or nothing at its end. Nothing is
+    /// lost when this is dropped.
+    pub(super) async fn next(&mut self) -> (Arc<str>, Option<Given>) {
         while let Some((given, turn)) = self.turns.next().await {
             if turn.running.is_aborted() {
                 continue;
             }
             let id = Arc::clone(&turn.id);
             match given {
-                Some(given @ Given::Next(_)) => {
-                    self.turns.push(turn.into_future());
-                    return Out::Given(id, given);
-                }
-                Some(error @ Given::Error(_)) => {
-                    self.running.remove(&id);
-                    return Out::Given(id, error);
-                }
-                None => {
-                    self.running.remove(&id);
-                    return Out::Complete(id);
-                }
+                Some(Given::Next(_)) => self.turns.push(turn.into_future()),
+                Some(Given::Error(_)) | None => drop(self.running.remove(&id)),
             }
+            return (id, given);
         }
         std::future::pending().await
     }

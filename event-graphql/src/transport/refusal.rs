@@ -2,7 +2,7 @@
 
 use async_graphql::{Data, Response, ServerError};
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 
 /// A client that was let in.
@@ -41,6 +41,27 @@ impl IntoResponse for Refusal {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
         };
         (status, body(code, &self.to_string())).into_response()
+    }
+}
+
+/// Why there is no place for a connection: 503.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum Unavailable {
+    #[error("the service restarts: connect again")]
+    ServiceRestart,
+    #[error("there are too many connections: try again later")]
+    TooManyConnections,
+}
+
+impl IntoResponse for Unavailable {
+    fn into_response(self) -> axum::response::Response {
+        let code = match self {
+            Self::ServiceRestart => "SERVICE_RESTART",
+            Self::TooManyConnections => "TOO_MANY_CONNECTIONS",
+        };
+        let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+        let body = body(code, &self.to_string());
+        (StatusCode::SERVICE_UNAVAILABLE, retry, body).into_response()
     }
 }
 

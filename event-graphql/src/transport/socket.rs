@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_graphql::{Data, Executor, Request};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use tokio::time::{
     Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at,
 };
 
 use super::close::{Close, CloseCode};
-use super::outbox::{NotBegun, Out, Outbox};
+use super::outbox::{NotBegun, Outbox};
 use super::protocol::{ClientMessage, SUBPROTOCOL, ServerMessage};
 use super::running::{Given, Running};
 use super::{Init, Refusal, Session, Shared, refusal};
@@ -31,7 +31,7 @@ pub(super) async fn upgrade<E: Executor>(
 ) -> Response {
     let permit = match shared.admit() {
         Ok(permit) => permit,
-        Err(response) => return response,
+        Err(unavailable) => return unavailable.into_response(),
     };
     let longest = shared.limits.message_bytes.saturating_mul(READ_FACTOR);
     upgrade
@@ -175,7 +175,7 @@ impl<E: Executor> Connection<E> {
                 self.pong_due.get_or_insert(Instant::now() + self.shared.limits.pong_timeout);
                 self.write(Message::Ping(Default::default())).await
             }
-            out = self.outbox.next() => self.put(out).await,
+            (id, given) = self.outbox.next() => self.put(&id, given.as_ref()).await,
         }
     }
 
@@ -276,11 +276,11 @@ impl<E: Executor> Connection<E> {
         }
     }
 
-    async fn put(&mut self, out: Out) -> Result<(), End> {
-        let message = match &out {
-            Out::Given(id, Given::Next(payload)) => ServerMessage::Next { id, payload },
-            Out::Given(id, Given::Error(payload)) => ServerMessage::Error { id, payload },
-            Out::Complete(id) => ServerMessage::Complete { id },
+    async fn put(&mut self, id: &str, given: Option<&Given>) -> Result<(), End> {
+        let message = match given {
+            Some(Given::Next(payload)) => ServerMessage::Next { id, payload },
+            Some(Given::Error(payload)) => ServerMessage::Error { id, payload },
+            None => ServerMessage::Complete { id },
         };
         self.say(&message).await
     }

@@ -35,7 +35,7 @@ async fn answer<E: Executor>(
             message,
         ));
     }
-    let permit = shared.admit()?;
+    let permit = shared.admit().map_err(IntoResponse::into_response)?;
     let last_event_id = headers
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
@@ -61,7 +61,9 @@ async fn answer<E: Executor>(
         match body.recv().await {
             Some(Part::Next(event)) => Some((Ok(event), Some(body))),
             // A browser does not dispatch an event that has no line of data.
-            Some(Part::Complete) => Some((Ok(Event::default().event("complete").data("")), None)),
+            Some(Part::Complete) => {
+                Some((Ok(Event::default().event("complete").data("null")), None))
+            }
             Some(Part::End) => None,
             // The task gave up. An error cuts the connection, so that the client notices.
             None => Some((Err(Cut), None)),

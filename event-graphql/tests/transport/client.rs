@@ -13,24 +13,27 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// Gives up long after what is waited for should have happened.
-pub async fn soon<F: Future>(future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future)
         .await
         .expect("it did not happen")
 }
 
-pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(crate) struct Client {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::try_connect(address, Some("graphql-transport-ws"))
             .await
             .unwrap()
     }
 
-    pub async fn try_connect(address: SocketAddr, protocol: Option<&str>) -> Result<Self, Error> {
+    pub(crate) async fn try_connect(
+        address: SocketAddr,
+        protocol: Option<&str>,
+    ) -> Result<Self, Error> {
         let mut request = format!("ws://{address}/graphql/ws").into_client_request()?;
         request
             .headers_mut()
@@ -46,33 +49,33 @@ impl Client {
     }
 
     /// Connects, and is let in.
-    pub async fn init(address: SocketAddr) -> Self {
+    pub(crate) async fn init(address: SocketAddr) -> Self {
         let mut client = Self::connect(address).await;
         client.say(json!({ "type": "connection_init" })).await;
         assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
         client
     }
 
-    pub async fn say(&mut self, message: Value) {
+    pub(crate) async fn say(&mut self, message: Value) {
         self.send(Message::Text(message.to_string().into())).await;
     }
 
-    pub async fn send(&mut self, message: Message) {
+    pub(crate) async fn send(&mut self, message: Message) {
         soon(self.socket.send(message)).await.unwrap();
     }
 
-    pub async fn subscribe(&mut self, id: &str, query: &str) {
+    pub(crate) async fn subscribe(&mut self, id: &str, query: &str) {
         self.say(json!({ "type": "subscribe", "id": id, "payload": { "query": query } }))
             .await;
     }
 
     /// The next frame.
-    pub async fn frame(&mut self) -> Message {
+    pub(crate) async fn frame(&mut self) -> Message {
         soon(self.socket.next()).await.unwrap().unwrap()
     }
 
     /// The next message of the protocol.
-    pub async fn hear(&mut self) -> Value {
+    pub(crate) async fn hear(&mut self) -> Value {
         loop {
             match self.frame().await {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -83,7 +86,7 @@ impl Client {
     }
 
     /// The close frame, which is to come next, and the end of the connection.
-    pub async fn closed(&mut self) -> (u16, String) {
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
         let Message::Close(Some(frame)) = self.frame().await else {
             panic!("it is no close frame");
         };
@@ -93,7 +96,7 @@ impl Client {
 }
 
 /// A client that upgrades and then writes frames as the test wants.
-pub async fn raw(address: SocketAddr) -> TcpStream {
+pub(crate) async fn raw(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET /graphql/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -110,7 +113,7 @@ pub async fn raw(address: SocketAddr) -> TcpStream {
 }
 
 /// Writes a text frame, masked with zeros.
-pub async fn raw_text(stream: &mut TcpStream, text: &str) {
+pub(crate) async fn raw_text(stream: &mut TcpStream, text: &str) {
     let length = u16::try_from(text.len()).unwrap();
     let mut frame = vec![0x81, 0x80 | 126];
     frame.extend(length.to_be_bytes());

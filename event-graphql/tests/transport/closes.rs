@@ -5,6 +5,7 @@ use std::time::Duration;
 use event_graphql::{CloseCode, Limits};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, soon};
 use super::server::Server;
@@ -169,4 +170,14 @@ async fn a_shutdown_is_1012_and_waits_until_all_are_gone() {
     assert_eq!(*server.alive.borrow(), 0);
     let refused = Client::try_connect(server.address, Some("graphql-transport-ws")).await;
     assert!(super::limits::is_unavailable(refused));
+}
+
+#[tokio::test]
+async fn a_token_that_is_cancelled_begins_the_shutdown() {
+    let token = CancellationToken::new();
+    let server = Server::with(|transport| transport.shutdown_token(&token)).await;
+    let mut client = Client::init(server.address).await;
+    token.cancel();
+    closes_with(&mut client, CloseCode::ServiceRestart, "Service restart").await;
+    soon(server.transport.shutdown()).await;
 }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::client::{Client, raw, raw_text, soon};
 use super::server::Server;
 
-pub fn is_unavailable(connected: Result<Client, Error>) -> bool {
+pub(crate) fn is_unavailable(connected: Result<Client, Error>) -> bool {
     matches!(connected, Err(Error::Http(response)) if response.status() == 503)
 }
 

@@ -7,13 +7,13 @@ use event_graphql::{GraphqlTransport, GraphqlTransportBuilder, Limits, Refusal, 
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{broadcast, watch};
 
-pub type TestSchema = Schema<Query, Mutation, Subscriptions>;
+pub(crate) type TestSchema = Schema<Query, Mutation, Subscriptions>;
 
 /// Who the client said it is.
-pub struct Name(pub String);
+pub(crate) struct Name(pub(crate) String);
 
 /// Counts the streams that are alive.
-pub struct Alive(watch::Sender<usize>);
+pub(crate) struct Alive(watch::Sender<usize>);
 
 impl Alive {
     fn begin(count: &watch::Sender<usize>) -> Self {
@@ -32,7 +32,7 @@ fn alive(ctx: &Context<'_>) -> Alive {
     Alive::begin(ctx.data_unchecked::<watch::Sender<usize>>())
 }
 
-pub struct Query;
+pub(crate) struct Query;
 
 #[Object]
 impl Query {
@@ -46,11 +46,11 @@ impl Query {
     }
 
     async fn panicking(&self) -> i32 {
-        panic!("a resolver panics, as the test wants")
+        "no number".parse().unwrap()
     }
 }
 
-pub struct Mutation;
+pub(crate) struct Mutation;
 
 #[Object]
 impl Mutation {
@@ -75,7 +75,7 @@ impl Line {
     }
 }
 
-pub struct Subscriptions;
+pub(crate) struct Subscriptions;
 
 #[Subscription]
 impl Subscriptions {
@@ -110,11 +110,11 @@ impl Subscriptions {
 }
 
 /// A server on a port of its own.
-pub struct Server {
-    pub address: SocketAddr,
-    pub transport: GraphqlTransport<TestSchema>,
-    pub alive: watch::Receiver<usize>,
-    pub bell: broadcast::Sender<i32>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: GraphqlTransport<TestSchema>,
+    pub(crate) alive: watch::Receiver<usize>,
+    pub(crate) bell: broadcast::Sender<i32>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -125,15 +125,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with_limits(Limits::default()).await
     }
 
-    pub async fn with_limits(limits: Limits) -> Self {
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
         Self::with(|transport| transport.limits(limits)).await
     }
 
-    pub async fn with(
+    pub(crate) async fn with(
         settings: impl FnOnce(
             GraphqlTransportBuilder<TestSchema>,
         ) -> GraphqlTransportBuilder<TestSchema>,
@@ -190,7 +190,7 @@ impl Server {
     }
 
     /// Waits until so many streams are alive.
-    pub async fn streams(&mut self, count: usize) {
+    pub(crate) async fn streams(&mut self, count: usize) {
         super::client::soon(self.alive.wait_for(|alive| *alive == count))
             .await
             .unwrap();

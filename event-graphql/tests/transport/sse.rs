@@ -102,7 +102,7 @@ impl Answer {
         let event = self.event().await.unwrap();
         assert_eq!(event.event, "complete");
         // A browser passes over an event without a line of data.
-        assert_eq!(event.data.as_deref(), Some(""));
+        assert_eq!(event.data.as_deref(), Some("null"));
         assert_eq!(self.event().await, None);
     }
 
