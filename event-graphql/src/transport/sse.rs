@@ -69,7 +69,9 @@ async fn answer<E: Executor>(
             None => Some((Err(Cut), None)),
         }
     });
-    Ok(Sse::new(body).keep_alive(keep_alive).into_response())
+    // nginx gathers a body before it passes it on, unless it is told not to.
+    let unbuffered = [("x-accel-buffering", "no")];
+    Ok((unbuffered, Sse::new(body).keep_alive(keep_alive)).into_response())
 }
 
 /// A part of the body.
