@@ -1,8 +1,10 @@
-//! Events to screens: GraphQL subscriptions over feeds and realtime events.
+//! Events to screens: GraphQL subscriptions over feeds, by WebSocket and server-sent events.
 //!
 //! - [`EventSubscriptionBridge`]: reads each feed once, for any number of clients
 //! - [`EventSubscription`], [`Edge`], [`Cursor`]: what one client asks for and gets, and where it goes on
 //! - [`BridgeError`]: what can be wrong, with the codes that clients see
+//! - [`GraphqlTransport`]: the routes that clients connect to
+//! - [`LoaderCache`], [`FreshPerEvent`]: loaded values, kept until an event names their key
 
 mod bridge;
 mod loader;
@@ -11,4 +13,7 @@ mod transport;
 pub use bridge::{
     Access, BridgeBuilder, BridgeError, Cursor, Edge, EventStream, EventSubscription,
     EventSubscriptionBridge, Listening, News, SlowClient,
+};
+pub use transport::{
+    CloseCode, GraphqlTransport, GraphqlTransportBuilder, Init, Limits, Refusal, Resume, Session,
 };

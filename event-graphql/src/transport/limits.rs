@@ -1,0 +1,57 @@
+//! How much a client may ask for, and how long it is waited for.
+
+use std::time::Duration;
+
+/// How much a client may ask for, and how long it is waited for.
+///
+/// ```
+/// use event_graphql::Limits;
+///
+/// let limits = Limits {
+///     subscriptions: 10,
+///     ..Limits::default()
+/// };
+/// assert_eq!(limits.connections, 10_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many subscriptions one socket may have at a time. One more is answered with an `error` whose
+    /// `extensions.code` is `TOO_MANY_SUBSCRIPTIONS`. 100 by default.
+    pub subscriptions: usize,
+    /// How many sockets and streams of server-sent events a transport may have at a time. One more is
+    /// answered with 503 and `TOO_MANY_CONNECTIONS`. 10,000 by default.
+    pub connections: u32,
+    /// How many bytes a message or request from a client may have. A longer message closes the socket
+    /// with 1009 (and drops it from four times as many bytes on, unread); a longer request is answered
+    /// with 413. 64 KiB by default.
+    pub message_bytes: usize,
+    /// How long a socket may be without an acknowledged `connection_init`. Closes with 4408. 3 s by
+    /// default.
+    pub init_timeout: Duration,
+    /// How often a socket is pinged, so that idle clients and what lies between stay connected. 12 s by
+    /// default.
+    pub ping_interval: Duration,
+    /// How long after a ping a socket may be silent before its connection is dropped. 12 s by default.
+    pub pong_timeout: Duration,
+    /// How long one write may take before its connection is dropped: what holds against clients that
+    /// stop reading. A stream of server-sent events ends then, though the connection that cannot be
+    /// written to stays until TCP or a proxy gives it up. 10 s by default.
+    pub write_timeout: Duration,
+    /// How often a silent stream of server-sent events gets a comment. 15 s by default.
+    pub keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            subscriptions: 100,
+            connections: 10_000,
+            message_bytes: 64 * 1024,
+            init_timeout: Duration::from_secs(3),
+            ping_interval: Duration::from_secs(12),
+            pong_timeout: Duration::from_secs(12),
+            write_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+}
