@@ -3,3 +3,8 @@
 mod bridge;
 mod loader;
 mod transport;
+
+pub use loader::{
+    FreshPerEvent, InvalidatedKeys, Invalidates, LoadError, LoaderCache, LoaderCacheBuilder,
+    LoaderKey,
+};
