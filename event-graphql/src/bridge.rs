@@ -24,6 +24,8 @@ use cursor::Signer;
 use feed::Feeds;
 use ring::Window;
 
+use crate::loader::Invalidates;
+
 /// What cursors are signed with where nobody gives a secret. It tells what was made up from what was
 /// received, but keeps nobody from making one on purpose.
 const PUBLIC_SECRET: &[u8] = b"event-graphql cursor";
@@ -143,6 +145,31 @@ impl EventSubscriptionBridge {
     ) -> Result<Listening, ReadError> {
         let categories = categories.into_iter().collect();
         self.feeds().listen(categories, tell).await
+    }
+
+    /// Has a cache forget what events of these categories invalidate, before any client of this bridge gets them,
+    /// until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    pub async fn invalidate(
+        &self,
+        categories: impl IntoIterator<Item = Category>,
+        cache: impl Invalidates + 'static,
+    ) -> Result<Listening, ReadError> {
+        self.listen(categories, move |news| match news {
+            News::Gap => cache.clear(),
+            News::Event(event) => {
+                if let Err(error) = cache.apply(event) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "an event cannot be read; the cache forgets everything"
+                    );
+                }
+            }
+        })
+        .await
     }
 
     /// How many partitions are read now.

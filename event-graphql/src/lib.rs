@@ -14,6 +14,10 @@ pub use bridge::{
     Access, BridgeBuilder, BridgeError, Cursor, Edge, EventStream, EventSubscription,
     EventSubscriptionBridge, Listening, News, SlowClient,
 };
+pub use loader::{
+    FreshPerEvent, InvalidatedKeys, Invalidates, LoadError, LoaderCache, LoaderCacheBuilder,
+    LoaderKey,
+};
 pub use transport::{
     CloseCode, GraphqlTransport, GraphqlTransportBuilder, Init, Limits, Refusal, Resume, Session,
 };

@@ -7,6 +7,7 @@ use async_graphql::{Context, Object, OutputType, TypeName};
 use event_core::{Event, RecordedEvent};
 
 use super::cursor::Cursor;
+use crate::transport::Resume;
 
 /// An event, and where to go on behind it. In GraphQL it is an object type: that of an event `Pushed` is
 /// called `PushedEdge`, and has the fields `node`, `cursor`, `eventId`, `eventType`, `timestamp` (RFC 3339),
@@ -37,6 +38,13 @@ impl<E> Edge<E> {
             event,
             cursor,
             missed: 0,
+        }
+    }
+
+    /// Has a response that is an event of a stream of events carry the cursor as its id.
+    fn note(&self, ctx: &Context<'_>) {
+        if let Some(resume) = ctx.data_opt::<Resume>() {
+            resume.note(self.cursor.as_str());
         }
     }
 
@@ -76,17 +84,20 @@ impl<E: Event + OutputType> TypeName for Edge<E> {
 #[Object(name_type)]
 impl<E: Event + OutputType> Edge<E> {
     /// The event.
-    async fn node(&self) -> &E {
+    async fn node(&self, ctx: &Context<'_>) -> &E {
+        self.note(ctx);
         &self.node
     }
 
     /// Where to go on behind it.
-    async fn cursor(&self, _ctx: &Context<'_>) -> &Cursor {
+    async fn cursor(&self, ctx: &Context<'_>) -> &Cursor {
+        self.note(ctx);
         &self.cursor
     }
 
     /// The event's id: the same wherever it is seen.
-    async fn event_id(&self) -> String {
+    async fn event_id(&self, ctx: &Context<'_>) -> String {
+        self.note(ctx);
         self.event.metadata().event_id.to_string()
     }
 

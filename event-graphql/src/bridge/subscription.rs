@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::sync::Arc;
 
+use async_graphql::Context;
 use event_core::{Category, Event, Partition};
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::EventSubscriptionBridge;
 use super::cursor::Cursor;
 use super::error::BridgeError;
 use super::stream::{EventStream, Follower, Part};
+use crate::transport::Resume;
 
 /// What becomes of a client that is so slow that what it has not seen yet is no longer in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +116,16 @@ impl<E: Event> EventSubscription<E> {
     /// with what happens after [`subscribe`](Self::subscribe).
     pub fn after(mut self, cursor: Option<Cursor>) -> Self {
         self.after = cursor;
+        self
+    }
+
+    /// Begins where a client of server-sent events was when its connection broke, which it says by
+    /// `Last-Event-ID`. That counts more than [`after`](Self::after), since such a client sends the same request again.
+    pub fn resume(mut self, ctx: &Context<'_>) -> Self {
+        let resume = ctx.data_opt::<Resume>();
+        if let Some(last) = resume.and_then(Resume::last_event_id) {
+            self.after = Some(Cursor::new(last));
+        }
         self
     }
 
