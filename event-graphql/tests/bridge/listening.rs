@@ -1,14 +1,17 @@
 //! What is told of events before clients get them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use event_graphql::News;
+use async_graphql::dataloader::Loader;
+use event_graphql::{LoaderCache, News};
 
 use crate::harness::*;
 
 on_both_stores![
     listeners_are_told_before_any_client,
     listeners_are_told_without_clients,
+    a_cache_has_nothing_old_when_a_client_gets_the_event,
 ];
 
 /// The numbers that a listener was told.
@@ -70,4 +73,37 @@ async fn listeners_are_told_without_clients(world: World) {
     until("it is told", || told.knows(0)).await;
     drop(listening);
     assert_eq!(bridge.readers(), 0);
+}
+
+/// Where each lane is, as a database has it.
+#[derive(Clone, Default)]
+struct Lanes(Arc<Mutex<HashMap<String, u64>>>);
+
+impl Loader<String> for Lanes {
+    type Value = u64;
+    type Error = std::convert::Infallible;
+
+    async fn load(&self, keys: &[String]) -> Result<HashMap<String, u64>, Self::Error> {
+        let lanes = self.0.lock().unwrap();
+        let known = |key: &String| Some((key.clone(), *lanes.get(key)?));
+        Ok(keys.iter().filter_map(known).collect())
+    }
+}
+
+async fn a_cache_has_nothing_old_when_a_client_gets_the_event(world: World) {
+    let bridge = world.bridge();
+    let lanes = Lanes::default();
+    let cache = LoaderCache::builder(lanes.clone())
+        .invalidates(|moved: &Moved| moved.lane.clone())
+        .build();
+    let listening = bridge.invalidate([counter()], cache.clone()).await;
+    let _listening = listening.unwrap();
+    let mut stream = bridge.events::<Moved>().subscribe().await.unwrap();
+    for number in 0..300 {
+        lanes.0.lock().unwrap().insert("a".to_owned(), number);
+        world.move_to("a", number..number + 1).await;
+        assert_eq!(event(&mut stream).await.event().number, number);
+        let loaded = cache.load_one("a".to_owned()).await.unwrap();
+        assert_eq!(loaded, Some(number));
+    }
 }

@@ -7,6 +7,7 @@ mod harness;
 mod access;
 mod cursors;
 mod following;
+mod graphql;
 mod listening;
 mod readers;
 mod redis;
