@@ -432,8 +432,9 @@ impl Service {
             () = shutdown => None,
             Some(ended) = tasks.join_next() => Some(ended),
         };
-        self.inner.state.set(ServiceState::Stopping);
+        // In this order: who reads that it stops may rely on nothing more being begun.
         stopping.cancel();
+        self.inner.state.set(ServiceState::Stopping);
         let deadline = self.inner.shutdown_deadline;
         let finished = tokio::time::timeout(deadline, async {
             let mut failure = None;

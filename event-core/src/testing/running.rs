@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::store_contract::steps::within;
 use crate::failure::Retry;
-use crate::service::{Service, ServiceBuilder, ServiceError};
+use crate::service::{Service, ServiceBuilder, ServiceError, ServiceState};
 use crate::store::Backend;
 
 /// A lease that does not end while a rule runs: what is not given back is missed.
@@ -46,6 +46,7 @@ pub(in crate::testing) fn build(builder: ServiceBuilder) -> Service {
 
 /// A service that runs until the rule says so.
 pub(in crate::testing) struct Running {
+    service: Service,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), ServiceError>>,
 }
@@ -57,18 +58,21 @@ impl Running {
 
     pub(in crate::testing) fn of(service: &Service) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = service.clone();
+        let (service, runs) = (service.clone(), service.clone());
         let task = tokio::spawn(async move {
-            service
-                .run_until(async {
-                    if stopped.await.is_err() {
-                        // Nobody says so any more.
-                        std::future::pending().await
-                    }
-                })
-                .await
+            runs.run_until(async {
+                if stopped.await.is_err() {
+                    // Nobody says so any more.
+                    std::future::pending().await
+                }
+            })
+            .await
         });
-        Self { stop, task }
+        Self {
+            service,
+            stop,
+            task,
+        }
     }
 
     /// Asks it to stop, and waits until it has. It must end well.
@@ -80,9 +84,14 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, and does not wait.
-    pub(in crate::testing) fn ask_to_stop(self) -> JoinHandle<Result<(), ServiceError>> {
+    /// Asks it to stop, and waits until it begins nothing more, not until what runs is finished.
+    pub(in crate::testing) async fn ask_to_stop(self) -> JoinHandle<Result<(), ServiceError>> {
         let _ = self.stop.send(());
+        eventually("a service that is asked to stop knows of it", async || {
+            let health = self.service.health().await;
+            health.is_ok_and(|health| health.state != ServiceState::Running)
+        })
+        .await;
         self.task
     }
 
