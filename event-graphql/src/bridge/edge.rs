@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::{Context, Object, OutputType, TypeName};
-use event_core::{Event, RecordedEvent};
+use event_core::RecordedEvent;
 
 use super::cursor::Cursor;
 use crate::transport::Resume;
@@ -74,7 +74,7 @@ impl<E> Edge<E> {
     }
 }
 
-impl<E: Event + OutputType> TypeName for Edge<E> {
+impl<E: OutputType> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
         format!("{}Edge", <E as OutputType>::type_name()).into()
     }
@@ -82,7 +82,7 @@ impl<E: Event + OutputType> TypeName for Edge<E> {
 
 /// An event, and where to go on behind it.
 #[Object(name_type)]
-impl<E: Event + OutputType> Edge<E> {
+impl<E: OutputType> Edge<E> {
     /// The event.
     async fn node(&self, ctx: &Context<'_>) -> &E {
         self.note(ctx);

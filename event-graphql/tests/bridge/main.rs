@@ -9,6 +9,8 @@ mod cursors;
 mod following;
 mod graphql;
 mod listening;
+mod patterns;
+mod realtime;
 mod readers;
 mod redis;
 mod slow_clients;
