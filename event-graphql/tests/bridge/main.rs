@@ -10,7 +10,7 @@ mod following;
 mod graphql;
 mod listening;
 mod patterns;
-mod realtime;
 mod readers;
+mod realtime;
 mod redis;
 mod slow_clients;

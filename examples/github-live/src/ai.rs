@@ -11,7 +11,7 @@ mod script;
 
 use std::time::Duration;
 
-use async_graphql::{SimpleObject, Union};
+use async_graphql::SimpleObject;
 use event_core::{Backend, BuildError, Event, PublishError, Publisher, Service, event_handler};
 use serde::{Deserialize, Serialize};
 
@@ -78,8 +78,7 @@ pub struct AiResponseCompleted {
 }
 
 /// What is stored of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event, Union)]
-#[graphql(name = "AiSessionEvent")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
 pub enum AiEvent {
     /// It was started.
     #[event("ai.session.started")]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use async_graphql::{Context, Enum, Result, SimpleObject, Subscription as GraphqlSubscription};
+use async_graphql::{
+    Context, Enum, ID, Result, SimpleObject, Subscription as GraphqlSubscription, Union,
+};
 use event_core::Event;
-use event_graphql::{Cursor, Edge};
+use event_graphql::{self as bridge, Cursor, Edge};
 use futures::{Stream, StreamExt, stream};
 use github_webhooks::github::Run;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::unavailable;
 use super::event::{EventEdge, RepositoryUpdate, note};
 use super::status::Status;
+use crate::ai::{AiContextLoaded, AiEvent, AiResponseChunk, AiResponseCompleted, AiSessionStarted};
 use crate::feeds;
 use crate::live::Live;
 
@@ -69,6 +72,30 @@ impl Subscription {
         }
         let events = events.after(after).resume(ctx).subscribe().await?;
         Ok(events.map(|edge| edge.map(BuildStatus::of)))
+    }
+
+    /// What happens in an AI session: what is stored of it, behind `after` and then as it comes, and the pieces of
+    /// its answer as they are sent. Those are kept nowhere: what was missed is counted, and the whole answer
+    /// comes at the end.
+    async fn ai_session(
+        &self,
+        ctx: &Context<'_>,
+        session: ID,
+        after: Option<Cursor>,
+    ) -> Result<impl Stream<Item = Result<AiSessionUpdate>> + use<>> {
+        let bridge = ctx.data::<Live>()?.bridge();
+        let (of_stored, of_chunk) = (session.to_string(), session.to_string());
+        // What is sent is listened to first, so that nothing of it is missed.
+        let chunks = bridge.realtime::<AiResponseChunk>();
+        let chunks = chunks.filter(move |chunk| chunk.session == of_chunk);
+        let chunks = chunks.subscribe().await?;
+        let stored = bridge.events::<AiEvent>();
+        let stored = stored.filter(move |event| event.session() == of_stored);
+        let stored = stored.after(after).resume(ctx).subscribe().await?;
+        Ok(stream::select(
+            stored.map(|edge| edge.map(AiSessionUpdate::stored)),
+            chunks.map(|chunk| chunk.map(AiSessionUpdate::sent)),
+        ))
     }
 
     /// How the service is doing, once a second.
@@ -165,6 +192,59 @@ impl BuildStatus {
             },
             conclusion: run.conclusion,
             cursor: edge.cursor_behind().clone(),
+        }
+    }
+}
+
+/// What happens in a session.
+#[derive(Union)]
+pub(super) enum AiSessionEvent {
+    Started(AiSessionStarted),
+    ContextLoaded(AiContextLoaded),
+    Chunk(AiResponseChunk),
+    Completed(AiResponseCompleted),
+}
+
+/// Something that has happened in a session.
+#[derive(SimpleObject)]
+#[graphql(complex)]
+pub(super) struct AiSessionUpdate {
+    /// What has happened.
+    event: AiSessionEvent,
+    /// How many pieces of answers, of this session or others, were lost before this one.
+    missed: u64,
+    #[graphql(skip)]
+    cursor: Option<Cursor>,
+}
+
+#[async_graphql::ComplexObject]
+impl AiSessionUpdate {
+    /// Where to go on behind it: send it back as `after`. A piece of the answer has none, since it lies nowhere.
+    async fn cursor(&self, ctx: &Context<'_>) -> Option<&Cursor> {
+        let cursor = self.cursor.as_ref()?;
+        note(ctx, cursor);
+        Some(cursor)
+    }
+}
+
+impl AiSessionUpdate {
+    fn stored(edge: Edge<AiEvent>) -> Self {
+        Self {
+            event: match edge.event().clone() {
+                AiEvent::Started(event) => AiSessionEvent::Started(event),
+                AiEvent::ContextLoaded(event) => AiSessionEvent::ContextLoaded(event),
+                AiEvent::Completed(event) => AiSessionEvent::Completed(event),
+            },
+            missed: edge.left_out(),
+            cursor: Some(edge.cursor_behind().clone()),
+        }
+    }
+
+    fn sent(chunk: bridge::Live<AiResponseChunk>) -> Self {
+        Self {
+            event: AiSessionEvent::Chunk(chunk.event().clone()),
+            missed: chunk.lost(),
+            cursor: None,
         }
     }
 }
