@@ -85,10 +85,10 @@ function sample(sample) {
   progress.value = sent;
   progress.hidden = state !== "PLAYING";
   byId("sample-again").hidden = state === "PLAYING";
-  const rejects = rejected > 0 ? `, ${rejected} of them no deliveries` : "";
+  const rejects = rejected > 0 ? `; ${rejected} of its ${total} lines ${rejected === 1 ? "is no delivery" : "are no deliveries"}` : "";
   setText(byId("sample-text"), {
     PLAYING: `Sample: ${sent} of ${total}`,
-    ENDED: `The sample has ended: ${total} lines${rejects}.`,
+    ENDED: `The sample has ended${rejects}.`,
     FAILED: "The sample was broken off: the store did not take a delivery.",
   }[state]);
 }
