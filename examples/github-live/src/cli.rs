@@ -12,6 +12,7 @@ use github_webhooks::signature::Secret;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use uuid::Uuid;
 
 use crate::health::record_metrics;
 use crate::live::{Live, Settings};
@@ -82,7 +83,12 @@ async fn serve(cli: Cli) -> Result<(), BoxError> {
     // Before the store connects, so that nothing goes unrecorded.
     record_metrics()?;
     match cli.redis.clone() {
-        None => serve_on(MemoryStore::new(), cli).await,
+        None => {
+            let mut cli = cli;
+            // Its events are gone with it, and so are the cursors that it gave: who comes with one is told.
+            cli.cursor_secret = Some(Uuid::new_v4().to_string());
+            serve_on(MemoryStore::new(), cli).await
+        }
         Some(url) => {
             let mut store = RedisStore::builder(url);
             if cli.accept_weaker_durability {

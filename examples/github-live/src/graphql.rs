@@ -1,11 +1,13 @@
 //! The schema: what can be asked, done and followed.
 
+mod build;
 mod command;
 mod error;
 mod event;
 mod mutation;
 mod query;
 mod repository;
+mod session;
 mod status;
 mod subscription;
 

@@ -1,6 +1,6 @@
 //! `/healthz` and `/metrics`: for those who watch.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use axum::Json;
 use axum::extract::State;
@@ -28,6 +28,9 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 /// # Errors
 /// Where the process has another recorder.
 pub fn record_metrics() -> Result<(), BoxError> {
+    // One at a time: the second finds it installed.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if RECORDER.get().is_none() {
         let handle = PrometheusBuilder::new()
             .set_buckets(&SECONDS)?

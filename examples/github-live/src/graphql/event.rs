@@ -1,6 +1,7 @@
 //! Events as clients see them.
 
 use async_graphql::{Context, ID, Object, Result};
+use chrono::SecondsFormat;
 use event_core::{Aggregate, Category, RecordedEvent};
 use event_graphql::{AnyEvent, Cursor, Edge, Resume};
 use github_webhooks::repository::GithubRepository;
@@ -59,9 +60,10 @@ impl Event {
         self.0.position().to_string()
     }
 
-    /// When it was made, RFC 3339.
+    /// When it was made, RFC 3339 in UTC with microseconds, so that texts are in the order of times.
     async fn timestamp(&self) -> String {
-        self.0.metadata().timestamp.to_rfc3339()
+        let timestamp = &self.0.metadata().timestamp;
+        timestamp.to_rfc3339_opts(SecondsFormat::Micros, true)
     }
 
     /// What it belongs to: the id of the event that began it all, as a rule.

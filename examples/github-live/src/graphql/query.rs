@@ -1,7 +1,6 @@
 //! Queries.
 
 use async_graphql::{Context, Object, Result, SimpleObject};
-use event_core::RecordedEvent;
 use event_graphql::Cursor;
 
 use super::error::{coded, unavailable};
@@ -126,11 +125,5 @@ impl Query {
     async fn status(&self, ctx: &Context<'_>) -> Result<Status> {
         let live = ctx.data::<Live>()?;
         Status::now(live).await.map_err(unavailable)
-    }
-}
-
-impl From<RecordedEvent> for Event {
-    fn from(event: RecordedEvent) -> Self {
-        Event::new(event)
     }
 }

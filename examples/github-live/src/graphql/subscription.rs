@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use async_graphql::{
-    Context, Enum, ID, Result, SimpleObject, Subscription as GraphqlSubscription, Union,
-};
-use event_core::Event;
-use event_graphql::{self as bridge, Cursor, Edge};
+use async_graphql::{Context, ID, Result, Subscription as GraphqlSubscription};
+use event_graphql::Cursor;
 use futures::{Stream, StreamExt, stream};
-use github_webhooks::github::Run;
-use serde::{Deserialize, Serialize};
 
+use super::build::{BuildEvent, BuildStatus};
 use super::error::unavailable;
-use super::event::{EventEdge, RepositoryUpdate, note};
+use super::event::{EventEdge, RepositoryUpdate};
+use super::session::AiSessionUpdate;
 use super::status::Status;
-use crate::ai::{AiContextLoaded, AiEvent, AiResponseChunk, AiResponseCompleted, AiSessionStarted};
+use crate::ai::{AiEvent, AiResponseChunk};
 use crate::feeds;
 use crate::live::Live;
 
@@ -113,138 +110,5 @@ impl Subscription {
                 Some((status, (live, ticks)))
             },
         ))
-    }
-}
-
-/// What is told of workflows and checks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
-pub(super) enum BuildEvent {
-    #[event("github.workflow_run.requested")]
-    Requested(Run),
-    #[event("github.workflow_run.in_progress")]
-    InProgress(Run),
-    #[event("github.workflow_run.completed")]
-    Completed(Run),
-    #[event("github.check_run.completed")]
-    Checked(Run),
-}
-
-impl BuildEvent {
-    fn run(&self) -> &Run {
-        match self {
-            Self::Requested(run)
-            | Self::InProgress(run)
-            | Self::Completed(run)
-            | Self::Checked(run) => run,
-        }
-    }
-}
-
-/// How far a workflow or a check is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub(super) enum BuildStage {
-    /// It is about to run.
-    Requested,
-    /// It runs.
-    InProgress,
-    /// It has ended.
-    Completed,
-}
-
-/// How a workflow or a check is doing.
-#[derive(SimpleObject)]
-#[graphql(complex)]
-pub(super) struct BuildStatus {
-    /// The repository's full name.
-    repository: Option<String>,
-    /// The name of the workflow or the check.
-    name: Option<String>,
-    /// The branch that it runs on.
-    branch: Option<String>,
-    /// How far it is.
-    stage: BuildStage,
-    /// How it ended: `success`, `failure`, ….
-    conclusion: Option<String>,
-    #[graphql(skip)]
-    cursor: Cursor,
-}
-
-#[async_graphql::ComplexObject]
-impl BuildStatus {
-    /// Where to go on behind it: send it back as `after`.
-    async fn cursor(&self, ctx: &Context<'_>) -> &Cursor {
-        note(ctx, &self.cursor);
-        &self.cursor
-    }
-}
-
-impl BuildStatus {
-    fn of(edge: Edge<BuildEvent>) -> Self {
-        let run = edge.event().run().clone();
-        Self {
-            repository: run.origin.repository,
-            name: run.name,
-            branch: run.branch,
-            stage: match edge.event() {
-                BuildEvent::Requested(_) => BuildStage::Requested,
-                BuildEvent::InProgress(_) => BuildStage::InProgress,
-                BuildEvent::Completed(_) | BuildEvent::Checked(_) => BuildStage::Completed,
-            },
-            conclusion: run.conclusion,
-            cursor: edge.cursor_behind().clone(),
-        }
-    }
-}
-
-/// What happens in a session.
-#[derive(Union)]
-pub(super) enum AiSessionEvent {
-    Started(AiSessionStarted),
-    ContextLoaded(AiContextLoaded),
-    Chunk(AiResponseChunk),
-    Completed(AiResponseCompleted),
-}
-
-/// Something that has happened in a session.
-#[derive(SimpleObject)]
-#[graphql(complex)]
-pub(super) struct AiSessionUpdate {
-    /// What has happened.
-    event: AiSessionEvent,
-    /// How many pieces of answers, of this session or others, were lost before this one.
-    missed: u64,
-    #[graphql(skip)]
-    cursor: Option<Cursor>,
-}
-
-#[async_graphql::ComplexObject]
-impl AiSessionUpdate {
-    /// Where to go on behind it: send it back as `after`. A piece of the answer has none, since it lies nowhere.
-    async fn cursor(&self, ctx: &Context<'_>) -> Option<&Cursor> {
-        let cursor = self.cursor.as_ref()?;
-        note(ctx, cursor);
-        Some(cursor)
-    }
-}
-
-impl AiSessionUpdate {
-    fn stored(edge: Edge<AiEvent>) -> Self {
-        Self {
-            event: match edge.event().clone() {
-                AiEvent::Started(event) => AiSessionEvent::Started(event),
-                AiEvent::ContextLoaded(event) => AiSessionEvent::ContextLoaded(event),
-                AiEvent::Completed(event) => AiSessionEvent::Completed(event),
-            },
-            missed: edge.left_out(),
-            cursor: Some(edge.cursor_behind().clone()),
-        }
-    }
-
-    fn sent(chunk: bridge::Live<AiResponseChunk>) -> Self {
-        Self {
-            event: AiSessionEvent::Chunk(chunk.event().clone()),
-            missed: chunk.lost(),
-            cursor: None,
-        }
     }
 }

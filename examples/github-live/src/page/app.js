@@ -26,7 +26,7 @@ const AGAIN = 2_000;
 const LOST = {
   CURSOR_AHEAD: "The server has lost the events that were shown here, and begins anew.",
   CURSOR_EXPIRED: "Events were trimmed away before they could be shown. The list begins anew.",
-  CURSOR_INVALID: "The server does not know where this page was. The list begins anew.",
+  CURSOR_INVALID: "The server does not have the events any more that were shown here. The list begins anew.",
   CURSOR_OF_ANOTHER_FEED: "The server has other feeds now. The list begins anew.",
 };
 

@@ -53,7 +53,7 @@ export function counted(count, one, several = `${one}s`) {
 
 /** The name of a repository, its owner less loud. */
 export function repositoryName(name) {
-  const slash = name.lastIndexOf("/") + 1;
+  const slash = name.indexOf("/") + 1;
   return el(
     "span",
     { class: "repository-name" },

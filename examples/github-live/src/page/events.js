@@ -127,11 +127,15 @@ export class EventList {
         "data-event-id": event.id,
         "data-event-type": event.type,
         "data-correlation-id": event.correlationId,
+        "data-timestamp": event.timestamp,
       },
       button,
     );
     this.#mark(row);
-    this.#list.prepend(row);
+    // Feeds take turns, so that an effect may come before its cause: the list is in the order of times.
+    let below = this.#list.firstElementChild;
+    while (below && below.dataset.timestamp > event.timestamp) below = below.nextElementSibling;
+    this.#list.insertBefore(row, below);
     this.#total += 1;
     while (this.#list.children.length > ROWS) this.#list.lastElementChild.remove();
     return row;

@@ -49,7 +49,7 @@ export class Status {
     const { kept, invalidations } = status.contexts;
     setText(
       byId("caches"),
-      `${counted(kept, "AI context")} kept; ${counted(invalidations, "event")} of repositories had older ones forgotten.`,
+      `AI contexts: ${kept} kept now, and what was kept forgotten at each of ${counted(invalidations, "event")} of repositories.`,
     );
     sample(status.sample);
   }

@@ -53,11 +53,11 @@ async fn a_refusal_is_typed() {
         "reason": "release cannot follow build",
     });
     assert_eq!(refused, expected);
-    let archive = "mutation { archive(repository: \"octo-test/lab\") { __typename } }";
-    let archived = data(served.address, archive, json!({})).await;
-    assert_eq!(archived["archive"]["__typename"], "CommandAccepted");
+    let deleted = lab(json!({ "action": "deleted" }));
+    served.deliver("repository", deleted).await;
+    served.settled().await;
     let refused = enter(&served, json!({ "phase": "TEST" })).await;
-    assert_eq!(refused["code"], "ARCHIVED");
+    assert_eq!(refused["code"], "DELETED");
 }
 
 #[tokio::test]

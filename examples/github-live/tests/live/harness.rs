@@ -13,8 +13,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::client::{Answer, get, http};
@@ -36,8 +34,6 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) live: Live,
-    stop: CancellationToken,
-    serving: JoinHandle<Result<(), String>>,
 }
 
 impl Served {
@@ -56,23 +52,11 @@ impl Served {
         let secret = secret.map(|secret| Secret::new(secret).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
         let server = Server::new(live.clone(), secret);
-        let serving = server.serve(listener, stop.clone().cancelled_owned());
-        let serving = tokio::spawn(async move { serving.await.map_err(|error| error.to_string()) });
-        let served = Self {
-            address,
-            live,
-            stop,
-            serving,
-        };
+        let serving = server.serve(listener, std::future::pending());
+        tokio::spawn(async move { serving.await.unwrap() });
         until_healthy(address).await;
-        served
-    }
-
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        soon(self.serving).await.unwrap().unwrap();
+        Self { address, live }
     }
 
     /// Waits until everything that is stored is handled, and what came of it, too.
