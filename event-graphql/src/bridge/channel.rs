@@ -145,7 +145,10 @@ async fn hear(channels: Arc<Channels>, channel: Arc<Channel>, first: RealtimeSub
             match channels.store.subscribe(&channel.patterns).await {
                 Ok(subscription) => break subscription,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "realtime events cannot be heard; trying again in {pause:?}");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "realtime events cannot be heard; trying again in {pause:?}"
+                    );
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }

@@ -92,7 +92,9 @@ impl BridgeError {
             BridgeError::Forbidden => "FORBIDDEN",
             BridgeError::Revoked => "REVOKED",
             BridgeError::Undecodable { .. } => "UNDECODABLE",
-            BridgeError::WrongKind { .. } | BridgeError::PatternWithoutCategory { .. } => "INTERNAL",
+            BridgeError::WrongKind { .. } | BridgeError::PatternWithoutCategory { .. } => {
+                "INTERNAL"
+            }
             BridgeError::Store(_) => "STORE_UNAVAILABLE",
         }
     }

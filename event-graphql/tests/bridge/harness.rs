@@ -148,9 +148,7 @@ pub(crate) fn moved(lane: &str, number: u64) -> Moved {
 }
 
 /// What comes next; fails where nothing does.
-pub(crate) async fn next<E>(
-    stream: &mut EventStream<E>,
-) -> Option<async_graphql::Result<Edge<E>>> {
+pub(crate) async fn next<E>(stream: &mut EventStream<E>) -> Option<async_graphql::Result<Edge<E>>> {
     tokio::time::timeout(PATIENCE, stream.next()).await.unwrap()
 }
 
