@@ -319,7 +319,8 @@ async fn who_falls_behind_goes_by_itself_and_misses_nothing(world: World) {
 async fn who_falls_behind_before_the_first_event_misses_nothing(world: World) {
     let served = Served::by(&world).await;
     let query = "subscription { lines { node { number text } cursor } }";
-    let [mut quick, mut slow] = served.two(query).await;
+    // The first one joins before it has begun.
+    let [mut slow, mut quick] = served.two(query).await;
     for number in 0..MANY {
         write(&world, number..number + 1, LONG).await;
         expect_lines(&mut quick, number..number + 1).await;
