@@ -102,27 +102,32 @@ impl<E: OutputType> Edge<E> {
     }
 
     /// The event's type.
-    async fn event_type(&self) -> &str {
+    async fn event_type(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         self.event.event_type()
     }
 
     /// When it happened, RFC 3339.
-    async fn timestamp(&self) -> String {
+    async fn timestamp(&self, ctx: &Context<'_>) -> String {
+        self.note(ctx);
         self.event.metadata().timestamp.to_rfc3339()
     }
 
     /// What it belongs to.
-    async fn correlation_id(&self) -> &str {
+    async fn correlation_id(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         &self.event.metadata().correlation_id
     }
 
     /// The event that has led to it.
-    async fn causation_id(&self) -> Option<&str> {
+    async fn causation_id(&self, ctx: &Context<'_>) -> Option<&str> {
+        self.note(ctx);
         self.event.metadata().causation_id.as_deref()
     }
 
     /// How many events were left out before it.
-    async fn missed(&self) -> u64 {
+    async fn missed(&self, ctx: &Context<'_>) -> u64 {
+        self.note(ctx);
         self.missed
     }
 }

@@ -290,7 +290,7 @@ impl<E: Send + Sync + 'static> Follower<E> {
 
     /// Where the client has come to. Where there is one partition, all clients share the cursor behind an
     /// entry.
-    fn cursor(&self, behind: Option<&Entry>) -> Cursor {
+    pub(crate) fn cursor(&self, behind: Option<&Entry>) -> Cursor {
         let make = || {
             let mut token = Token::default();
             for part in &self.parts {

@@ -60,6 +60,7 @@ pub struct EventSubscription<E, K = Persistent> {
     bridge: EventSubscriptionBridge,
     wants: Wants<E>,
     after: Option<Cursor>,
+    resume: Option<Resume>,
     revoked: CancellationToken,
     kind: PhantomData<fn() -> K>,
 }
@@ -97,6 +98,7 @@ impl<E: Send + Sync + 'static, K> EventSubscription<E, K> {
                 slow_client: SlowClient::default(),
             },
             after: None,
+            resume: None,
             revoked: CancellationToken::new(),
             kind: PhantomData,
         }
@@ -152,11 +154,9 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
 
     /// Begins where a client of server-sent events was when its connection broke, which it says by
     /// `Last-Event-ID`. That counts more than [`after`](Self::after), since such a client sends the same request again.
+    /// It also lets clients [share](crate::GraphqlTransportBuilder::share) what is executed, and go on by themselves.
     pub fn resume(mut self, ctx: &Context<'_>) -> Self {
-        let resume = ctx.data_opt::<Resume>();
-        if let Some(last) = resume.and_then(Resume::last_event_id) {
-            self.after = Some(Cursor::new(last));
-        }
+        self.resume = ctx.data_opt::<Resume>().cloned();
         self
     }
 
@@ -171,8 +171,13 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
 
     async fn begin(self) -> Result<EventStream<E>, BridgeError> {
         self.check_access()?;
+        let last = self.resume.as_ref().and_then(Resume::last_event_id);
+        let after = last.map(Cursor::new).or(self.after.clone());
+        if let (Some(_), Some(resume)) = (&after, &self.resume) {
+            resume.keep_private();
+        }
         let partitions = self.partitions().await?;
-        let cursor = match &self.after {
+        let cursor = match &after {
             None => None,
             Some(cursor) => Some(self.bridge.signer().positions(cursor, &partitions)?),
         };
@@ -191,6 +196,9 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
             parts.push(Part::new(view, begin.unwrap_or(newest)));
         }
         let follower = Follower::new(self.bridge, self.wants, parts);
+        if let Some(resume) = &self.resume {
+            resume.begin(follower.cursor(None).as_str());
+        }
         Ok(EventStream::new(follower, self.revoked))
     }
 
