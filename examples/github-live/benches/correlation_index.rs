@@ -69,9 +69,27 @@ async fn main() -> Result<(), BoxError> {
     let scanning = Correlations::new(backend, feeds::categories()?, None);
     let newest = correlations.last().ok_or("nothing was appended")?;
     let oldest = correlations.first().ok_or("nothing was appended")?;
-    tell("index: any", &indexed, correlations.iter().step_by(17), ASKED).await?;
-    tell("scan: the newest", &scanning, [newest].into_iter().cycle(), ASKED).await?;
-    tell("scan: the oldest of 100,000", &scanning, [oldest].into_iter().cycle(), 10).await?;
+    tell(
+        "index: any",
+        &indexed,
+        correlations.iter().step_by(17),
+        ASKED,
+    )
+    .await?;
+    tell(
+        "scan: the newest",
+        &scanning,
+        [newest].into_iter().cycle(),
+        ASKED,
+    )
+    .await?;
+    tell(
+        "scan: the oldest of 100,000",
+        &scanning,
+        [oldest].into_iter().cycle(),
+        10,
+    )
+    .await?;
     Ok(())
 }
 
@@ -123,7 +141,11 @@ async fn tell<'a>(
         }
     }
     took.sort();
-    let at = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
+    let at = |share: usize| {
+        took.get((took.len() - 1) * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
     println!(
         "{what}: p50 {:.2?}, p99 {:.2?}, {read} events read",
         at(50),
@@ -134,8 +156,13 @@ async fn tell<'a>(
 
 fn used_memory(server: &RedisServer) -> Result<u64, BoxError> {
     let info = server.command(&["INFO", "memory"])?;
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    Ok(line.ok_or("Redis does not say what it uses")?.trim().parse()?)
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    Ok(line
+        .ok_or("Redis does not say what it uses")?
+        .trim()
+        .parse()?)
 }
 
 fn per_event(bytes: u64) -> f64 {
