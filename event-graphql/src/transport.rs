@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use refusal::Unavailable;
 use share::Shares;
 
+use crate::metrics::ConnectionMetrics;
+
 pub use close::CloseCode;
 pub use limits::Limits;
 pub use refusal::{Refusal, Session};
@@ -121,6 +123,8 @@ struct Shared<E> {
     /// One permit for each connection that there may be.
     connections: Arc<Semaphore>,
     shares: Shares,
+    sockets: ConnectionMetrics,
+    streams: ConnectionMetrics,
 }
 
 impl<E> Clone for GraphqlTransport<E> {
@@ -298,6 +302,8 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
                 shutdown: self.shutdown,
                 connections: Arc::new(connections),
                 shares: Shares::new(self.share),
+                sockets: ConnectionMetrics::new("websocket"),
+                streams: ConnectionMetrics::new("sse"),
             }),
         }
     }

@@ -16,6 +16,7 @@ use super::outbox::{NotBegun, Outbox};
 use super::protocol::{ClientMessage, Payload, SUBPROTOCOL, ServerMessage};
 use super::running::Given;
 use super::{Init, Refusal, Session, Shared, refusal};
+use crate::metrics;
 
 /// A socket that waits has this much of a buffer, and more only while a message needs it.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -41,8 +42,9 @@ pub(super) async fn upgrade<E: Executor>(
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
+            let open = shared.sockets.open();
             Connection::new(shared, headers, socket).serve().await;
-            drop(permit);
+            drop((open, permit));
         })
 }
 
@@ -123,6 +125,7 @@ impl<E: Executor> Connection<E> {
         // What ran for the client ends now, not when the client answers the close frame.
         drop((outbox, handshake));
         if let End::Close(close) = end {
+            metrics::closed(close.code());
             let within = Instant::now() + shared.limits.write_timeout;
             let closing = async {
                 if socket.send(close.into()).await.is_ok() {
@@ -169,6 +172,7 @@ impl<E: Executor> Connection<E> {
             }
             () = sleep_until(pong_due), if self.pong_due.is_some() => {
                 tracing::debug!("a client did not answer a ping, and was dropped");
+                metrics::dropped();
                 Err(End::Gone)
             }
             _ = self.pings.tick() => {
@@ -279,10 +283,12 @@ impl<E: Executor> Connection<E> {
     async fn put(&mut self, id: &str, given: Option<&Given>) -> Result<(), End> {
         let message = match given {
             Some(Given::Next(response, _)) => {
+                self.shared.sockets.results.increment(1);
                 let payload = Payload::Response(response);
                 ServerMessage::Next { id, payload }
             }
             Some(Given::Shared(result)) => {
+                self.shared.sockets.results.increment(1);
                 let payload = Payload::Json(&result.json);
                 ServerMessage::Next { id, payload }
             }
@@ -308,6 +314,7 @@ impl<E: Executor> Connection<E> {
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => {
                 tracing::debug!("a client stopped reading, and was dropped");
+                metrics::dropped();
                 Err(End::Gone)
             }
         }
