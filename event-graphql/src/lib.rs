@@ -24,4 +24,5 @@ pub use loader::{
 };
 pub use transport::{
     CloseCode, GraphqlTransport, GraphqlTransportBuilder, Init, Limits, Refusal, Resume, Session,
+    TransportListener,
 };

@@ -108,6 +108,8 @@ impl Server {
         let app = transport.router().merge(bare_router(broadcast.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        // The same connections for both.
+        let listener = transport.listener(listener);
         let mut serving = JoinSet::new();
         serving.spawn(axum::serve(listener, app).into_future());
         Ok(Self {
