@@ -337,7 +337,9 @@ impl Part {
                 () = self.stopping.cancelled() => return false,
                 permit = self.gate.enter() => permit,
             };
-            let replaying = self.dispatcher.replay(route, &self.partition, event, attempt);
+            let replaying = self
+                .dispatcher
+                .replay(route, &self.partition, event, attempt);
             let result = replaying.await;
             drop(permit);
             let error = match result {
