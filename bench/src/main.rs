@@ -11,6 +11,7 @@ mod drain;
 mod emit;
 mod execute;
 mod feed;
+mod invalidate;
 mod kept;
 mod latency;
 mod load;
@@ -97,6 +98,7 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     chain::measure(plan, report).await?;
     takeover::measure(plan, report).await?;
     realtime::measure(plan, report).await?;
+    invalidate::measure(plan, report).await?;
     memory::measure(plan, report).await?;
     dispatch::measure(plan, report).await?;
     replay::measure(plan, report).await

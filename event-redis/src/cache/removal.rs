@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use redis::{Cmd, RedisWrite, Value};
+use redis::{Cmd, Pipeline, RedisWrite, Value};
 
 use super::entry::{generation, unreadable};
 use super::{CacheError, Shared};
@@ -32,6 +32,11 @@ const AT_ONCE: usize = 50;
 
 /// Scripts that are under way at once, where entries lie in several slots.
 const UNDER_WAY: usize = 16;
+
+/// How often all keys are gone through at most. While slots move, a key may go from a server that is still to be
+/// asked to one that was: it is found in the second pass, since it does not go back. So it is where a server
+/// has restarted or was replaced, whose cursors mean nothing to the next.
+const PASSES: usize = 2;
 
 /// What has come of some entries.
 #[derive(Debug, Default)]
@@ -108,10 +113,36 @@ impl Shared {
     ) -> Result<u64, CacheError> {
         let pattern = format!("{}{pattern}", literal(&self.entries));
         let mut removed = 0;
-        for links in self.parts.connections.primaries() {
-            removed += self.remove_on(&links, &pattern, event).await?;
+        for _ in 0..PASSES {
+            let before = self.servers().await?;
+            for links in self.parts.connections.primaries() {
+                removed += self.remove_on(&links, &pattern, event).await?;
+            }
+            if before.is_some() && before == self.servers().await? {
+                break;
+            }
         }
         Ok(removed)
+    }
+
+    /// Which servers have the keys, and which slots each has; `None` where slots move just now, or they do
+    /// not say.
+    async fn servers(&self) -> Result<Option<Vec<String>>, CacheError> {
+        let mut all = Vec::new();
+        for links in self.parts.connections.primaries() {
+            let mut pipeline = Pipeline::with_capacity(2);
+            pipeline.cmd("INFO").arg("server");
+            if self.parts.connections.is_cluster() {
+                pipeline.cmd("CLUSTER").arg("NODES");
+            }
+            let replies = links.ask(SCANNING, Request::Pipeline(&pipeline), None);
+            let replies = wire::array(replies.await?).map_err(unreadable("INFO", SCANNING))?;
+            match said(&replies) {
+                Some(said) => all.push(said),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
     }
 
     /// Removes those that one server knows.
@@ -208,6 +239,22 @@ impl Shared {
             .await?;
         Ok(())
     }
+}
+
+/// What a server says of itself: the run that its cursors are of, and its slots, none of which moves.
+fn said(replies: &[Value]) -> Option<String> {
+    let mut texts = replies.iter().map(|reply| wire::text(reply).ok());
+    let run = texts.next()??;
+    let run = run.lines().find_map(|line| line.strip_prefix("run_id:"))?;
+    let slots = match texts.next() {
+        None => String::new(),
+        Some(nodes) => {
+            let own = nodes?.lines().find(|line| line.contains("myself"))?;
+            own.split(' ').skip(8).collect::<Vec<_>>().join(" ")
+        }
+    };
+    // One that moves stands in brackets.
+    (!slots.contains('[')).then(|| format!("{run} {slots}"))
 }
 
 /// One step through keys, or through a sorted set.
