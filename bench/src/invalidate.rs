@@ -68,7 +68,10 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     report.add(ROW, "ms", sides, reach);
     rates.sort_by(f64::total_cmp);
     report.add_alone(KEYS_ROW, "keys/s", rates[rates.len() / 2]);
-    report.note(&format!("{} of {KEYS} keys go each time", KEYS / REPOSITORIES));
+    report.note(&format!(
+        "{} of {KEYS} keys go each time",
+        KEYS / REPOSITORIES
+    ));
     Ok(())
 }
 
