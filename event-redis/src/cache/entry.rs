@@ -1,7 +1,7 @@
 //! Entries: the value of one key, with its tags.
 
 use std::any::type_name;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_core::BoxError;
 use redis::{RedisWrite, Value};
@@ -22,7 +22,7 @@ const KEEPING: &str = "keep in a cache";
 const TAGGING: &str = "tag an entry of a cache";
 
 /// How long a load may take, for its value to be kept.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much longer an entry is under its tags than it is there: clocks of two nodes may differ.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -152,6 +152,7 @@ impl CacheEntry {
     /// # Errors
     /// [`CacheError::Store`] where the server does not answer.
     pub async fn begin(&self) -> Result<CacheLoad, CacheError> {
+        let begun = Instant::now();
         // Before the entry is there: whoever goes through the tag must find it.
         self.put_under_tags(LOAD_TIMEOUT).await?;
         let mut command = CACHE_BEGIN.call(1, 2, 256);
@@ -168,7 +169,7 @@ impl CacheEntry {
         };
         let generation = wire::text(generation).map_err(&unreadable)?.to_owned();
         let noted = wire::count(noted).map_err(&unreadable)?;
-        Ok(CacheLoad::new(self.clone(), generation, noted))
+        Ok(CacheLoad::new(self.clone(), begun, generation, noted))
     }
 
     /// Keeps a value, and says what it knows of: see [`RedisCache::set`].

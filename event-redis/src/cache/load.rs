@@ -1,7 +1,10 @@
 //! Loads: from before something is read until its value is kept.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
+use super::entry::LOAD_TIMEOUT;
 use super::{AsOf, CacheEntry, CacheError};
 
 /// A value for a cache, and what it knows of.
@@ -60,14 +63,16 @@ impl<T> From<T> for CacheValue<T> {
 #[must_use = "what is loaded is kept by `keep`"]
 pub struct CacheLoad {
     entry: CacheEntry,
+    begun: Instant,
     generation: String,
     noted: u64,
 }
 
 impl CacheLoad {
-    pub(super) fn new(entry: CacheEntry, generation: String, noted: u64) -> Self {
+    pub(super) fn new(entry: CacheEntry, begun: Instant, generation: String, noted: u64) -> Self {
         Self {
             entry,
+            begun,
             generation,
             noted,
         }
@@ -92,9 +97,14 @@ impl CacheLoad {
     pub async fn keep_bytes(self, value: &[u8], as_of: AsOf) -> Result<bool, CacheError> {
         let Self {
             entry,
+            begun,
             generation,
             noted,
         } = self;
+        // By then the entry may have left its tags, also where others have kept it alive.
+        if begun.elapsed() > LOAD_TIMEOUT {
+            return Ok(false);
+        }
         entry.put(&generation, noted, value, &as_of).await
     }
 }
