@@ -1,28 +1,38 @@
 //! The bridge from feeds and channels to subscriptions of clients.
 
+mod any_event;
+mod channel;
 mod cursor;
 mod edge;
 mod entry;
 mod error;
 mod feed;
+mod live;
+mod live_stream;
 mod ring;
+mod selection;
 mod stream;
 mod subscription;
 
 use std::sync::Arc;
 
-use event_core::{Backend, Category, Event, ReadError, Token};
+use event_core::{Backend, Category, Event, Pattern, ReadError, Token};
 
+pub use any_event::AnyEvent;
 pub use cursor::Cursor;
 pub use edge::Edge;
 pub use error::BridgeError;
 pub use feed::{Listening, News};
+pub use live::Live;
+pub use live_stream::LiveStream;
 pub use stream::EventStream;
-pub use subscription::{Access, EventSubscription, SlowClient};
+pub use subscription::{Access, EventSubscription, Persistent, Realtime, SlowClient};
 
+use channel::Channels;
 use cursor::Signer;
 use feed::Feeds;
 use ring::Window;
+use selection::Selection;
 
 use crate::loader::Invalidates;
 
@@ -97,6 +107,7 @@ pub struct EventSubscriptionBridge {
 
 struct Inner {
     feeds: Arc<Feeds>,
+    channels: Arc<Channels>,
     signer: Signer,
 }
 
@@ -129,7 +140,57 @@ impl EventSubscriptionBridge {
     /// A subscription to all stored events of type `E`. Nothing happens before
     /// [`subscribe`](EventSubscription::subscribe).
     pub fn events<E: Event>(&self) -> EventSubscription<E> {
-        EventSubscription::new(self.clone())
+        EventSubscription::new(self.clone(), Selection::of_type())
+    }
+
+    /// A subscription to all stored events whose types match one of the patterns, as they are: such as
+    /// `["github.*".parse()?, "repository.*".parse()?]`. Each must begin with a category. Nothing happens before
+    /// [`subscribe`](EventSubscription::subscribe).
+    pub fn matching(
+        &self,
+        patterns: impl IntoIterator<Item = Pattern>,
+    ) -> EventSubscription<AnyEvent> {
+        EventSubscription::new(self.clone(), Selection::matching(patterns))
+    }
+
+    /// A subscription to all realtime events of type `E`. All clients that want the same types share one
+    /// subscription at the store, which begins with the first of them and ends with the last. Nothing happens before
+    /// [`subscribe`](EventSubscription::subscribe).
+    ///
+    /// ```
+    /// use event_core::prelude::*;
+    /// use event_graphql::EventSubscriptionBridge;
+    /// use futures::StreamExt;
+    /// # use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize, Event)]
+    /// #[event("ai.response.chunk", realtime)]
+    /// struct ResponseChunk { session: String, text: String }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let store = MemoryStore::new();
+    /// let bridge = EventSubscriptionBridge::new(store.clone());
+    /// let chunks = bridge.realtime::<ResponseChunk>().filter(|chunk| chunk.session == "s-1");
+    /// let mut chunks = chunks.subscribe().await.map_err(|error| error.message)?;
+    ///
+    /// let service = Service::builder("assistant").store(store).build()?;
+    /// service.publish(ResponseChunk { session: "s-1".into(), text: "hel".into() }).await?;
+    /// let chunk = chunks.next().await.ok_or("it has ended")?.map_err(|error| error.message)?;
+    /// assert_eq!((chunk.event().text.as_str(), chunk.lost()), ("hel", 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn realtime<E: Event>(&self) -> EventSubscription<E, Realtime> {
+        EventSubscription::new(self.clone(), Selection::of_type())
+    }
+
+    /// A subscription to all realtime events whose types match one of the patterns, as they are.
+    pub fn realtime_matching(
+        &self,
+        patterns: impl IntoIterator<Item = Pattern>,
+    ) -> EventSubscription<AnyEvent, Realtime> {
+        EventSubscription::new(self.clone(), Selection::matching(patterns))
     }
 
     /// Has `tell` called with every event that is stored in these categories from when this returns,
@@ -172,14 +233,21 @@ impl EventSubscriptionBridge {
         .await
     }
 
-    /// How many partitions are read now.
+    /// How many partitions are read, and how many sets of realtime events are listened to, now.
     pub fn readers(&self) -> usize {
-        self.feeds().readers()
+        self.feeds().readers() + self.channels().listeners()
     }
 
-    /// How many look at a partition now: one for each partition of each subscription.
+    /// How many look at something now: one for each partition of each subscription, and one for each subscription
+    /// to realtime events.
     pub fn clients(&self) -> usize {
-        self.feeds().clients()
+        self.feeds().clients() + self.channels().clients()
+    }
+
+    /// How many realtime events that somebody listened to have not arrived at this process, since the bridge was
+    /// made. What was lost after the last one that did arrive is not known yet.
+    pub fn missed(&self) -> u64 {
+        self.channels().missed()
     }
 
     /// How far the partitions that are read have been read.
@@ -189,6 +257,10 @@ impl EventSubscriptionBridge {
 
     pub(crate) fn feeds(&self) -> &Arc<Feeds> {
         &self.inner.feeds
+    }
+
+    pub(crate) fn channels(&self) -> &Arc<Channels> {
+        &self.inner.channels
     }
 
     pub(crate) fn signer(&self) -> &Signer {
@@ -205,7 +277,7 @@ impl BridgeBuilder {
     }
 
     /// How far clients may be behind and still be served from memory, for each partition: entries, and bytes of
-    /// all of them. Default: 4,096 and 16 MiB.
+    /// all of them; and how many realtime events. Default: 4,096 and 16 MiB.
     pub fn window(mut self, entries: usize, bytes: usize) -> Self {
         self.window = Window { entries, bytes };
         self
@@ -214,6 +286,7 @@ impl BridgeBuilder {
     /// The bridge.
     pub fn build(self) -> EventSubscriptionBridge {
         let inner = Inner {
+            channels: Channels::new(Arc::clone(&self.store), self.window.entries),
             feeds: Feeds::new(self.store, self.window),
             signer: Signer::new(&self.secret),
         };

@@ -9,6 +9,7 @@ mod protocol;
 
 mod outbox;
 mod running;
+mod share;
 mod socket;
 mod sse;
 
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use refusal::Unavailable;
+use share::Shares;
 
 pub use close::CloseCode;
 pub use limits::Limits;
@@ -118,6 +120,7 @@ struct Shared<E> {
     shutdown: CancellationToken,
     /// One permit for each connection that there may be.
     connections: Arc<Semaphore>,
+    shares: Shares,
 }
 
 impl<E> Clone for GraphqlTransport<E> {
@@ -142,9 +145,10 @@ impl<E: Executor> GraphqlTransport<E> {
         GraphqlTransportBuilder {
             executor,
             limits: Limits::default(),
-            on_init: Arc::new(|_| Box::pin(async { Ok(Session::default()) })),
-            on_sse: Arc::new(|_| Box::pin(async { Ok(Session::default()) })),
+            on_init: Arc::new(|_| Box::pin(async { Ok(Session::public()) })),
+            on_sse: Arc::new(|_| Box::pin(async { Ok(Session::public()) })),
             shutdown: CancellationToken::new(),
+            share: Vec::new(),
         }
     }
 
@@ -172,6 +176,11 @@ impl<E: Executor> GraphqlTransport<E> {
         Router::new()
             .route("/graphql/ws", self.ws())
             .route("/graphql/stream", self.sse())
+    }
+
+    /// How many executions are [shared](GraphqlTransportBuilder::share) now.
+    pub fn shared_executions(&self) -> usize {
+        self.shared.shares.len()
     }
 
     /// Closes all sockets with 1012 (service restart), ends all streams of server-sent events, and waits
@@ -209,6 +218,7 @@ pub struct GraphqlTransportBuilder<E> {
     on_init: Hook<Init>,
     on_sse: Hook<HeaderMap>,
     shutdown: CancellationToken,
+    share: Vec<String>,
 }
 
 impl<E> fmt::Debug for GraphqlTransportBuilder<E> {
@@ -255,6 +265,20 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
         self
     }
 
+    /// Has subscriptions to these fields, by the names they have in the schema, executed once for all clients of
+    /// one [audience](Session::audience) that ask for them by the same document with the same variables. Without a
+    /// hook, all clients are of one audience.
+    ///
+    /// That is right where a field gives everybody who asks the same, whenever they ask: what a bridge gives from
+    /// now on, say, but not what begins with a state. A subscription of the [bridge](crate::EventSubscription)
+    /// that calls [`resume`](crate::EventSubscription::resume) and is given a cursor runs by itself. A client that
+    /// falls more than 128 results behind the others goes on by itself, from its own cursor; where the field has no
+    /// cursors its subscription ends with the error code `TOO_SLOW`.
+    pub fn share<S: Into<String>>(mut self, fields: impl IntoIterator<Item = S>) -> Self {
+        self.share.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
     /// Begins the shutdown when `token` is cancelled. [`GraphqlTransport::shutdown`] cancels a child of
     /// it, and waits.
     pub fn shutdown_token(mut self, token: &CancellationToken) -> Self {
@@ -273,6 +297,7 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
                 on_sse: self.on_sse,
                 shutdown: self.shutdown,
                 connections: Arc::new(connections),
+                shares: Shares::new(self.share),
             }),
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::{Context, Object, OutputType, TypeName};
-use event_core::{Event, RecordedEvent};
+use event_core::RecordedEvent;
 
 use super::cursor::Cursor;
 use crate::transport::Resume;
@@ -74,7 +74,7 @@ impl<E> Edge<E> {
     }
 }
 
-impl<E: Event + OutputType> TypeName for Edge<E> {
+impl<E: OutputType> TypeName for Edge<E> {
     fn type_name() -> Cow<'static, str> {
         format!("{}Edge", <E as OutputType>::type_name()).into()
     }
@@ -82,7 +82,7 @@ impl<E: Event + OutputType> TypeName for Edge<E> {
 
 /// An event, and where to go on behind it.
 #[Object(name_type)]
-impl<E: Event + OutputType> Edge<E> {
+impl<E: OutputType> Edge<E> {
     /// The event.
     async fn node(&self, ctx: &Context<'_>) -> &E {
         self.note(ctx);
@@ -102,27 +102,32 @@ impl<E: Event + OutputType> Edge<E> {
     }
 
     /// The event's type.
-    async fn event_type(&self) -> &str {
+    async fn event_type(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         self.event.event_type()
     }
 
     /// When it happened, RFC 3339.
-    async fn timestamp(&self) -> String {
+    async fn timestamp(&self, ctx: &Context<'_>) -> String {
+        self.note(ctx);
         self.event.metadata().timestamp.to_rfc3339()
     }
 
     /// What it belongs to.
-    async fn correlation_id(&self) -> &str {
+    async fn correlation_id(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         &self.event.metadata().correlation_id
     }
 
     /// The event that has led to it.
-    async fn causation_id(&self) -> Option<&str> {
+    async fn causation_id(&self, ctx: &Context<'_>) -> Option<&str> {
+        self.note(ctx);
         self.event.metadata().causation_id.as_deref()
     }
 
     /// How many events were left out before it.
-    async fn missed(&self) -> u64 {
+    async fn missed(&self, ctx: &Context<'_>) -> u64 {
+        self.note(ctx);
         self.missed
     }
 }

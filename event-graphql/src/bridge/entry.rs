@@ -8,7 +8,7 @@ use event_core::{CodecError, Event, RecordedEvent};
 use super::cursor::Cursor;
 
 /// What an entry is as a Rust type: no event of it, one, or several where its type was split.
-type Decoded<E> = Result<Vec<Arc<E>>, Arc<CodecError>>;
+pub(crate) type Decoded<E> = Result<Vec<Arc<E>>, Arc<CodecError>>;
 
 /// An entry of a feed. It is decoded once for each Rust type that is asked for, whoever asks.
 pub(crate) struct Entry {

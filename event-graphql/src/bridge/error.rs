@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_core::{CodecError, Position, ReadError};
+use event_core::{CodecError, Pattern, Position, ReadError, StoreError};
 
 use super::cursor::Cursor;
 
@@ -61,9 +61,23 @@ pub enum BridgeError {
         /// What it has.
         found: &'static str,
     },
+    /// A pattern that does not say in which category to look.
+    #[error(
+        "`{pattern}` is of no category; begin it with one, such as `github.*`, and give several where events of several are wanted"
+    )]
+    PatternWithoutCategory {
+        /// The pattern.
+        pattern: Pattern,
+    },
     /// The store does not answer.
     #[error("the store does not answer; subscribe anew in a moment")]
     Store(#[from] ReadError),
+}
+
+impl From<StoreError> for BridgeError {
+    fn from(error: StoreError) -> Self {
+        BridgeError::Store(error.into())
+    }
 }
 
 impl BridgeError {
@@ -78,7 +92,9 @@ impl BridgeError {
             BridgeError::Forbidden => "FORBIDDEN",
             BridgeError::Revoked => "REVOKED",
             BridgeError::Undecodable { .. } => "UNDECODABLE",
-            BridgeError::WrongKind { .. } => "INTERNAL",
+            BridgeError::WrongKind { .. } | BridgeError::PatternWithoutCategory { .. } => {
+                "INTERNAL"
+            }
             BridgeError::Store(_) => "STORE_UNAVAILABLE",
         }
     }

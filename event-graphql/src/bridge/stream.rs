@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use event_core::{Event, FeedEntry, Position, ReadError, StoreError, Token};
+use event_core::{FeedEntry, Position, ReadError, StoreError, Token};
 use futures::Stream;
 use futures::future::select_all;
 use futures::stream::{BoxStream, StreamExt, unfold};
@@ -42,7 +42,7 @@ pub struct EventStream<E> {
     edges: BoxStream<'static, async_graphql::Result<Edge<E>>>,
 }
 
-impl<E: Event> EventStream<E> {
+impl<E: Send + Sync + 'static> EventStream<E> {
     pub(crate) fn new(follower: Follower<E>, revoked: CancellationToken) -> Self {
         let begun = Some((follower, revoked));
         let edges = unfold(begun, |going_on| async move {
@@ -185,7 +185,7 @@ pub(crate) struct Follower<E> {
     missed: u64,
 }
 
-impl<E: Event> Follower<E> {
+impl<E: Send + Sync + 'static> Follower<E> {
     pub(crate) fn new(bridge: EventSubscriptionBridge, wants: Wants<E>, parts: Vec<Part>) -> Self {
         Self {
             bridge,
@@ -251,7 +251,7 @@ impl<E: Event> Follower<E> {
 
     /// Puts what the client wants of an entry in `ready`, and is done with it.
     fn look_at(&mut self, index: usize, entry: &Entry) -> Result<(), BridgeError> {
-        let decoded = entry.decode::<E>();
+        let decoded = self.wants.selection.decode(entry);
         let before = match &*decoded {
             Ok(events) if events.len() > 1 => Some(self.cursor(None)),
             _ => None,
@@ -290,7 +290,7 @@ impl<E: Event> Follower<E> {
 
     /// Where the client has come to. Where there is one partition, all clients share the cursor behind an
     /// entry.
-    fn cursor(&self, behind: Option<&Entry>) -> Cursor {
+    pub(crate) fn cursor(&self, behind: Option<&Entry>) -> Cursor {
         let make = || {
             let mut token = Token::default();
             for part in &self.parts {

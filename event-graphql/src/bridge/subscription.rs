@@ -1,19 +1,30 @@
 //! One client's subscription, and what it asks for.
 
-use std::any::type_name;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_graphql::Context;
-use event_core::{Category, Event, Partition};
+use event_core::Partition;
 use tokio_util::sync::CancellationToken;
 
 use super::EventSubscriptionBridge;
 use super::cursor::Cursor;
 use super::error::BridgeError;
+use super::live_stream::LiveStream;
+use super::selection::Selection;
 use super::stream::{EventStream, Follower, Part};
 use crate::transport::Resume;
 
-/// What becomes of a client that is so slow that what it has not seen yet is no longer in memory.
+/// Marks a subscription to events that lie in feeds.
+#[derive(Debug)]
+pub enum Persistent {}
+
+/// Marks a subscription to events that are sent to whoever listens, and kept nowhere.
+#[derive(Debug)]
+pub enum Realtime {}
+
+/// What becomes of a client that is so slow that what it has not seen yet is no longer in memory. Realtime
+/// events lie nowhere else: there, [`CatchUp`](Self::CatchUp) is the same as [`DropOldest`](Self::DropOldest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowClient {
     /// It gets everything: it is served from the store, at its own pace, until it has caught up.
@@ -42,17 +53,21 @@ pub enum Access {
 type Filter<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 type Authorize<E> = Arc<dyn Fn(Option<&E>) -> Access + Send + Sync>;
 
-/// A subscription to stored events, being made. See [`EventSubscriptionBridge::events`].
+/// A subscription, being made: to stored events by [`EventSubscriptionBridge::events`], to realtime events by
+/// [`EventSubscriptionBridge::realtime`].
 #[must_use = "nothing happens before `subscribe`"]
-pub struct EventSubscription<E> {
+pub struct EventSubscription<E, K = Persistent> {
     bridge: EventSubscriptionBridge,
     wants: Wants<E>,
     after: Option<Cursor>,
+    resume: Option<Resume>,
     revoked: CancellationToken,
+    kind: PhantomData<fn() -> K>,
 }
 
 /// Which events a client gets.
 pub(crate) struct Wants<E> {
+    pub(crate) selection: Selection<E>,
     filter: Option<Filter<E>>,
     authorize: Option<Authorize<E>>,
     pub(crate) slow_client: SlowClient,
@@ -72,17 +87,20 @@ impl<E> Wants<E> {
     }
 }
 
-impl<E: Event> EventSubscription<E> {
-    pub(crate) fn new(bridge: EventSubscriptionBridge) -> Self {
+impl<E: Send + Sync + 'static, K> EventSubscription<E, K> {
+    pub(crate) fn new(bridge: EventSubscriptionBridge, selection: Selection<E>) -> Self {
         Self {
             bridge,
             wants: Wants {
+                selection,
                 filter: None,
                 authorize: None,
                 slow_client: SlowClient::default(),
             },
             after: None,
+            resume: None,
             revoked: CancellationToken::new(),
+            kind: PhantomData,
         }
     }
 
@@ -112,6 +130,21 @@ impl<E: Event> EventSubscription<E> {
         self
     }
 
+    /// What becomes of the client when it is too slow.
+    pub fn slow_client(mut self, slow_client: SlowClient) -> Self {
+        self.wants.slow_client = slow_client;
+        self
+    }
+
+    fn check_access(&self) -> Result<(), BridgeError> {
+        if self.revoked.is_cancelled() || self.wants.access(None) != Access::Granted {
+            return Err(BridgeError::Forbidden);
+        }
+        Ok(())
+    }
+}
+
+impl<E: Send + Sync + 'static> EventSubscription<E> {
     /// Begins behind a cursor: first what has happened since, then what happens. Without one, it begins
     /// with what happens after [`subscribe`](Self::subscribe).
     pub fn after(mut self, cursor: Option<Cursor>) -> Self {
@@ -121,17 +154,9 @@ impl<E: Event> EventSubscription<E> {
 
     /// Begins where a client of server-sent events was when its connection broke, which it says by
     /// `Last-Event-ID`. That counts more than [`after`](Self::after), since such a client sends the same request again.
+    /// It also lets clients [share](crate::GraphqlTransportBuilder::share) what is executed, and go on by themselves.
     pub fn resume(mut self, ctx: &Context<'_>) -> Self {
-        let resume = ctx.data_opt::<Resume>();
-        if let Some(last) = resume.and_then(Resume::last_event_id) {
-            self.after = Some(Cursor::new(last));
-        }
-        self
-    }
-
-    /// What becomes of the client when it is too slow.
-    pub fn slow_client(mut self, slow_client: SlowClient) -> Self {
-        self.wants.slow_client = slow_client;
+        self.resume = ctx.data_opt::<Resume>().cloned();
         self
     }
 
@@ -145,11 +170,14 @@ impl<E: Event> EventSubscription<E> {
     }
 
     async fn begin(self) -> Result<EventStream<E>, BridgeError> {
-        if self.revoked.is_cancelled() || self.wants.access(None) != Access::Granted {
-            return Err(BridgeError::Forbidden);
+        self.check_access()?;
+        let last = self.resume.as_ref().and_then(Resume::last_event_id);
+        let after = last.map(Cursor::new).or(self.after.clone());
+        if let (Some(_), Some(resume)) = (&after, &self.resume) {
+            resume.keep_private();
         }
         let partitions = self.partitions().await?;
-        let cursor = match &self.after {
+        let cursor = match &after {
             None => None,
             Some(cursor) => Some(self.bridge.signer().positions(cursor, &partitions)?),
         };
@@ -168,27 +196,36 @@ impl<E: Event> EventSubscription<E> {
             parts.push(Part::new(view, begin.unwrap_or(newest)));
         }
         let follower = Follower::new(self.bridge, self.wants, parts);
+        if let Some(resume) = &self.resume {
+            resume.begin(follower.cursor(None).as_str());
+        }
         Ok(EventStream::new(follower, self.revoked))
     }
 
-    /// Where the events of `E` lie, in an order of its own.
+    /// Where the events lie, in an order of its own.
     async fn partitions(&self) -> Result<Vec<Partition>, BridgeError> {
-        let realtime = E::DEFINITIONS.iter().any(|own| own.is_realtime());
-        if realtime {
-            return Err(BridgeError::WrongKind {
-                rust_type: type_name::<E>(),
-                found: "realtime",
-            });
-        }
-        let mut categories: Vec<Category> =
-            E::DEFINITIONS.iter().map(|own| own.category()).collect();
-        categories.sort();
-        categories.dedup();
         let mut partitions = Vec::new();
-        for category in categories {
+        for category in self.wants.selection.categories()? {
             let count = self.bridge.feeds().store().partitions(&category).await?;
             partitions.extend((0..count).map(|number| Partition::new(category.clone(), number)));
         }
         Ok(partitions)
+    }
+}
+
+impl<E: Send + Sync + 'static> EventSubscription<E, Realtime> {
+    /// Begins with what is sent after this returns.
+    ///
+    /// # Errors
+    /// A GraphQL error made of a [`BridgeError`]: of a right that is missing, or of a store that does not answer.
+    pub async fn subscribe(self) -> async_graphql::Result<LiveStream<E>> {
+        self.begin().await.map_err(BridgeError::into_graphql)
+    }
+
+    async fn begin(self) -> Result<LiveStream<E>, BridgeError> {
+        self.check_access()?;
+        let patterns = self.wants.selection.patterns()?;
+        let view = self.bridge.channels().listen(patterns).await?;
+        Ok(LiveStream::new(view, self.wants, self.revoked))
     }
 }

@@ -2,6 +2,7 @@
 
 use async_graphql::{Request, Response, ServerError};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The subprotocol that a client must ask for.
@@ -43,7 +44,7 @@ pub(super) enum ServerMessage<'a> {
     },
     Next {
         id: &'a str,
-        payload: &'a Response,
+        payload: Payload<'a>,
     },
     Error {
         id: &'a str,
@@ -52,4 +53,13 @@ pub(super) enum ServerMessage<'a> {
     Complete {
         id: &'a str,
     },
+}
+
+/// A result.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Payload<'a> {
+    Response(&'a Response),
+    /// One that was written already.
+    Json(&'a RawValue),
 }

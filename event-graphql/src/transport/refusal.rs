@@ -1,22 +1,46 @@
 //! Who is let in, and what those hear who are not.
 
+use std::sync::Arc;
+
 use async_graphql::{Data, Response, ServerError};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 
 /// A client that was let in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Session {
     /// What resolvers find in their context.
-    pub data: Data,
+    pub data: Arc<Data>,
     /// The payload of `connection_ack`, for WebSockets.
     pub ack: Option<serde_json::Value>,
+    /// Clients of the same audience may see the same, whoever they are: they share the results of subscriptions for
+    /// which the transport [says so](super::GraphqlTransportBuilder::share). `None`: with nobody.
+    pub audience: Option<String>,
+}
+
+impl Session {
+    /// A session of which everybody is, where nobody is asked who they are.
+    pub(super) fn public() -> Self {
+        Self {
+            audience: Some(String::new()),
+            ..Self::default()
+        }
+    }
+
+    /// This session, of an audience.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
 }
 
 impl From<Data> for Session {
     fn from(data: Data) -> Self {
-        Self { data, ack: None }
+        Self {
+            data: Arc::new(data),
+            ..Self::default()
+        }
     }
 }
 

@@ -2,33 +2,49 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_graphql::{Response, ServerError, Value};
 use futures::stream::{BoxStream, CatchUnwind, Stream, StreamExt};
 
-use super::refusal;
+use super::share::Result;
+use super::{Resume, refusal};
 
 /// What an operation gives.
 pub(super) enum Given {
-    /// A result.
-    Next(Response),
+    /// A result, and the cursor that was noted for it.
+    Next(Response, Option<String>),
+    /// A result that other clients get too.
+    Shared(Arc<Result>),
     /// It was not begun, or its resolver panicked. Nothing comes after it.
     Error(Vec<ServerError>),
 }
 
 /// The results of one running operation. It outlives neither a panic nor an error of the request.
-pub(super) struct Running {
-    responses: CatchUnwind<AssertUnwindSafe<BoxStream<'static, Response>>>,
-    begun: bool,
+pub(super) struct Running(Source);
+
+enum Source {
+    Executed {
+        responses: CatchUnwind<AssertUnwindSafe<BoxStream<'static, Response>>>,
+        resume: Option<Resume>,
+        begun: bool,
+    },
+    Shared(BoxStream<'static, Given>),
 }
 
 impl Running {
-    pub(super) fn new(responses: BoxStream<'static, Response>) -> Self {
-        Self {
+    pub(super) fn new(responses: BoxStream<'static, Response>, resume: Option<Resume>) -> Self {
+        Self(Source::Executed {
             responses: AssertUnwindSafe(responses).catch_unwind(),
+            resume,
             begun: false,
-        }
+        })
+    }
+
+    /// What another execution gives.
+    pub(super) fn of(results: BoxStream<'static, Given>) -> Self {
+        Self(Source::Shared(results))
     }
 }
 
@@ -36,12 +52,19 @@ impl Stream for Running {
     type Item = Given;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Given>> {
-        let first = !self.begun;
-        let polled = std::task::ready!(self.responses.poll_next_unpin(cx));
-        self.begun = true;
+        let (responses, resume, begun) = match &mut self.0 {
+            Source::Shared(results) => return results.poll_next_unpin(cx),
+            Source::Executed {
+                responses,
+                resume,
+                begun,
+            } => (responses, resume, begun),
+        };
+        let polled = std::task::ready!(responses.poll_next_unpin(cx));
+        let first = !std::mem::replace(begun, true);
         Poll::Ready(polled.map(|caught| match caught {
             Ok(response) if first && is_request_error(&response) => Given::Error(response.errors),
-            Ok(response) => Given::Next(response),
+            Ok(response) => Given::Next(response, resume.as_ref().and_then(Resume::take)),
             Err(_) => {
                 tracing::error!("a resolver panicked, and its operation is ended");
                 let message = "the operation failed by a mistake of the server";

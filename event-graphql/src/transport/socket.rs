@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Data, Executor, Request};
+use async_graphql::{Executor, Request};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -13,8 +13,8 @@ use tokio::time::{
 
 use super::close::{Close, CloseCode};
 use super::outbox::{NotBegun, Outbox};
-use super::protocol::{ClientMessage, SUBPROTOCOL, ServerMessage};
-use super::running::{Given, Running};
+use super::protocol::{ClientMessage, Payload, SUBPROTOCOL, ServerMessage};
+use super::running::Given;
 use super::{Init, Refusal, Session, Shared, refusal};
 
 /// A socket that waits has this much of a buffer, and more only while a message needs it.
@@ -67,7 +67,7 @@ enum Handshake {
     /// The hook decides.
     Asked(BoxFuture<'static, Result<Session, Refusal>>),
     /// The client was let in.
-    Acknowledged(Arc<Data>),
+    Acknowledged(Arc<Session>),
 }
 
 impl Handshake {
@@ -235,9 +235,10 @@ impl<E: Executor> Connection<E> {
 
     async fn acknowledge(&mut self, answer: Result<Session, Refusal>) -> Result<(), End> {
         match answer {
-            Ok(Session { data, ack }) => {
-                self.handshake = Handshake::Acknowledged(Arc::new(data));
-                let payload = ack.as_ref();
+            Ok(session) => {
+                let session = Arc::new(session);
+                self.handshake = Handshake::Acknowledged(Arc::clone(&session));
+                let payload = session.ack.as_ref();
                 self.say(&ServerMessage::ConnectionAck { payload }).await
             }
             Err(refusal) => Err(CloseCode::Forbidden.because(refusal.to_string()).into()),
@@ -245,7 +246,7 @@ impl<E: Executor> Connection<E> {
     }
 
     async fn subscribe(&mut self, id: &str, request: Request) -> Result<(), End> {
-        let Handshake::Acknowledged(data) = &self.handshake else {
+        let Handshake::Acknowledged(session) = &self.handshake else {
             return Err(CloseCode::Unauthorized.because("Unauthorized").into());
         };
         if id.is_empty() {
@@ -255,9 +256,8 @@ impl<E: Executor> Connection<E> {
         }
         match self.outbox.may_begin(id) {
             Ok(()) => {
-                let data = Some(Arc::clone(data));
-                let responses = self.shared.executor.execute_stream(request, data);
-                self.outbox.begin(id, Running::new(responses));
+                let running = self.shared.run(request, session, None);
+                self.outbox.begin(id, running);
                 Ok(())
             }
             Err(NotBegun::Exists) => {
@@ -278,7 +278,14 @@ impl<E: Executor> Connection<E> {
 
     async fn put(&mut self, id: &str, given: Option<&Given>) -> Result<(), End> {
         let message = match given {
-            Some(Given::Next(payload)) => ServerMessage::Next { id, payload },
+            Some(Given::Next(response, _)) => {
+                let payload = Payload::Response(response);
+                ServerMessage::Next { id, payload }
+            }
+            Some(Given::Shared(result)) => {
+                let payload = Payload::Json(&result.json);
+                ServerMessage::Next { id, payload }
+            }
             Some(Given::Error(payload)) => ServerMessage::Error { id, payload },
             None => ServerMessage::Complete { id },
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Data, Executor, Request};
+use async_graphql::{Executor, Request, Response as GraphqlResponse};
 use axum::extract::Request as HttpRequest;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -12,8 +12,8 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::running::{Given, Running};
-use super::{Resume, Shared, refusal};
+use super::running::Given;
+use super::{Resume, Session, Shared, refusal};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -48,9 +48,9 @@ async fn answer<E: Executor>(
 
     let resume = Resume::new(last_event_id);
     let stream = EventStream {
-        request: request.data(resume.clone()),
+        request,
         resume,
-        data: Arc::new(session.data),
+        session: Arc::new(session),
         permit,
     };
     let keep_alive = KeepAlive::new().interval(shared.limits.keep_alive);
@@ -92,7 +92,7 @@ struct Cut;
 struct EventStream {
     request: Request,
     resume: Resume,
-    data: Arc<Data>,
+    session: Arc<Session>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -103,10 +103,10 @@ impl EventStream {
         let Self {
             request,
             resume,
-            data,
+            session,
             permit,
         } = self;
-        let mut running = Running::new(shared.executor.execute_stream(request, Some(data)));
+        let mut running = shared.run(request, &session, Some(resume));
         loop {
             let room = match timeout(shared.limits.write_timeout, events.reserve()).await {
                 Ok(Ok(room)) => room,
@@ -129,7 +129,7 @@ impl EventStream {
                 room.send(Part::Complete);
                 break;
             };
-            match event(given, resume.take()) {
+            match event(given) {
                 Ok(event) => room.send(Part::Next(event)),
                 Err(error) => {
                     tracing::error!(%error, "a response cannot be written as JSON, and its stream is cut");
@@ -143,12 +143,14 @@ impl EventStream {
 }
 
 /// The event `next` with a result, and the cursor that was noted for it.
-fn event(given: Given, cursor: Option<String>) -> Result<Event, axum::Error> {
-    let response = match given {
-        Given::Next(response) => response,
-        Given::Error(errors) => async_graphql::Response::from_errors(errors),
+fn event(given: Given) -> Result<Event, axum::Error> {
+    let event = Event::default().event("next");
+    let (event, cursor) = match given {
+        Given::Next(response, cursor) => (event.json_data(response)?, cursor),
+        // JSON has no line breaks but in what was written for eyes.
+        Given::Shared(result) => (event.data(result.json.get()), result.cursor.clone()),
+        Given::Error(errors) => (event.json_data(GraphqlResponse::from_errors(errors))?, None),
     };
-    let event = Event::default().event("next").json_data(response)?;
     Ok(match cursor {
         Some(cursor) => event.id(cursor),
         None => event,

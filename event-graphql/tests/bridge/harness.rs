@@ -148,14 +148,12 @@ pub(crate) fn moved(lane: &str, number: u64) -> Moved {
 }
 
 /// What comes next; fails where nothing does.
-pub(crate) async fn next<E: Event>(
-    stream: &mut EventStream<E>,
-) -> Option<async_graphql::Result<Edge<E>>> {
+pub(crate) async fn next<E>(stream: &mut EventStream<E>) -> Option<async_graphql::Result<Edge<E>>> {
     tokio::time::timeout(PATIENCE, stream.next()).await.unwrap()
 }
 
 /// The event that comes next.
-pub(crate) async fn event<E: Event>(stream: &mut EventStream<E>) -> Edge<E> {
+pub(crate) async fn event<E>(stream: &mut EventStream<E>) -> Edge<E> {
     next(stream).await.unwrap().unwrap()
 }
 
@@ -189,6 +187,18 @@ pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
         }
     });
     assert!(waited.await.is_ok(), "{what} has not come to pass");
+}
+
+/// Numbers that look random, the same ones each time.
+pub(crate) fn fastrand(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        // A linear congruential generator; its high bits will do.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state >> 33
+    }
 }
 
 /// Each of these on both stores.

@@ -66,15 +66,3 @@ async fn a_reader_that_is_stopped_is_started_again(world: World) {
     }
     assert_eq!(bridge.readers(), 0);
 }
-
-/// Numbers that look random, the same ones each time.
-fn fastrand(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed;
-    move || {
-        // A linear congruential generator; its high bits will do.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        state >> 33
-    }
-}

@@ -76,13 +76,17 @@ impl Client {
 
     /// The next message of the protocol.
     pub(crate) async fn hear(&mut self) -> Value {
-        loop {
-            match self.frame().await {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
-                Message::Ping(_) => {}
-                other => panic!("it is no message: {other:?}"),
+        // Pings come whatever happens.
+        soon(async {
+            loop {
+                match self.frame().await {
+                    Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                    Message::Ping(_) => {}
+                    other => panic!("it is no message: {other:?}"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The close frame, which is to come next, and the end of the connection.

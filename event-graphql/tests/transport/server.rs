@@ -157,8 +157,8 @@ impl Server {
                         let agent = init.headers.get("user-agent");
                         let agent = agent.map(|agent| agent.to_str().unwrap().to_owned());
                         Ok(Session {
-                            data: named(token),
                             ack: Some(serde_json::json!({ "agent": agent })),
+                            ..Session::from(named(token))
                         })
                     }
                     None => Ok(Session::default()),
