@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::events::Stepped;
 use crate::rights::Rights;
-use crate::stars::Barrier;
+use crate::stars::{Barrier, CachedStars};
 
 /// How many events are stored by one append.
 const BATCH: u64 = 100;
@@ -27,6 +27,7 @@ pub(crate) struct Controls {
     pub(crate) bridge: EventSubscriptionBridge,
     pub(crate) service: Service,
     pub(crate) rights: Rights,
+    pub(crate) stars: CachedStars,
     pub(crate) barrier: Arc<Barrier>,
 }
 
@@ -38,6 +39,7 @@ pub(crate) fn router(controls: Controls) -> Router {
         .route("/publish", post(publish))
         .route("/trim", post(trim))
         .route("/revoke", post(revoke))
+        .route("/forget", post(forget))
         .route("/hold", post(hold))
         .route("/release", post(release))
         .with_state(controls)
@@ -47,15 +49,18 @@ async fn stats(State(controls): State<Controls>) -> Json<Value> {
     Json(json!({
         "readers": controls.bridge.readers(),
         "clients": controls.bridge.clients(),
+        // How far feeds have been read.
+        "read": controls.bridge.positions().to_string(),
         "held": controls.barrier.held(),
-        "rss": resident_bytes(),
+        "rss": status("VmRSS:"),
+        "peak": status("VmHWM:"),
     }))
 }
 
-/// How much memory this process has, where the system tells it.
-fn resident_bytes() -> Option<u64> {
+/// How many bytes of memory this process has or had, where the system tells it.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -113,6 +118,11 @@ struct User {
 
 async fn revoke(State(controls): State<Controls>, Query(user): Query<User>) -> StatusCode {
     controls.rights.revoke(&user.user);
+    StatusCode::NO_CONTENT
+}
+
+async fn forget(State(controls): State<Controls>) -> StatusCode {
+    controls.stars.cache().clear();
     StatusCode::NO_CONTENT
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct OtherStepped {
     pub(crate) number: u64,
 }
 
+/// A piece of an answer, which is kept nowhere.
+#[derive(Clone, Debug, Serialize, Deserialize, Event, SimpleObject)]
+#[event("ai.response.chunk", realtime)]
+pub(crate) struct ResponseChunk {
+    pub(crate) text: String,
+}
+
 /// A star was given to a repository.
 #[derive(Clone, Debug, Serialize, Deserialize, Event, SimpleObject)]
 #[event("repository.starred")]

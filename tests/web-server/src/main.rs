@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         .data(bridge.clone())
         .data(service.clone())
         .data(rights.clone())
-        .extension(FreshPerEvent::new().loader(stars))
+        .extension(FreshPerEvent::new().loader(stars.clone()))
         .finish();
     let transport = GraphqlTransport::builder(schema.clone())
         .limits(arguments.limits())
@@ -65,6 +65,7 @@ async fn main() -> anyhow::Result<()> {
         bridge,
         service,
         rights,
+        stars,
         barrier,
     };
     let app = Router::new()

@@ -3,10 +3,10 @@
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Object, Result, Schema, SchemaBuilder, Subscription};
 use event_core::Service;
-use event_graphql::{Access, Cursor, Edge, EventSubscriptionBridge};
+use event_graphql::{Access, Cursor, Edge, EventSubscriptionBridge, Live};
 use futures::Stream;
 
-use crate::events::{OtherStepped, Repo, Star, Starred, Stepped};
+use crate::events::{OtherStepped, Repo, ResponseChunk, Star, Starred, Stepped};
 use crate::rights::Rights;
 use crate::stars::{CachedStars, RepositoryKey};
 
@@ -39,6 +39,12 @@ impl Mutation {
         let published = ctx.data::<Service>()?.publish(stepped).await?;
         let ids = published.events.iter().map(|one| one.event.metadata().event_id.to_string());
         Ok(ids.collect())
+    }
+
+    /// Sends a piece of an answer.
+    async fn say(&self, ctx: &Context<'_>, text: String) -> Result<bool> {
+        ctx.data::<Service>()?.publish(ResponseChunk { text }).await?;
+        Ok(true)
     }
 
     /// Gives a repository a star, and says how many it has then.
@@ -102,6 +108,15 @@ impl Subscriptions {
             }),
         };
         watched.after(after).resume(ctx).subscribe().await
+    }
+
+    /// The pieces of answers, as they are sent.
+    async fn chunks(
+        &self,
+        ctx: &Context<'_>,
+    ) -> Result<impl Stream<Item = Result<Live<ResponseChunk>>>> {
+        let bridge = ctx.data::<EventSubscriptionBridge>()?;
+        bridge.realtime::<ResponseChunk>().subscribe().await
     }
 
     /// The stars that repositories are given.

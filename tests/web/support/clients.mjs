@@ -55,9 +55,8 @@ export class Follower {
   onNext = () => {};
   stop = () => {};
 
-  take({ data, errors, error }) {
-    const failed = errors ?? error?.graphQLErrors ?? (error && [error]);
-    if (failed) this.errors.push(...failed);
+  take({ data, errors }) {
+    if (errors) this.errors.push(...errors);
     const edge = data && Object.values(data)[0];
     if (!edge) return;
     this.cursor = edge.cursor ?? this.cursor;
@@ -134,11 +133,13 @@ export function follow(kind, port, { query = STEPPED, variables = {}, after, opt
       const subscription = client.subscription(query, variables);
       let last = {};
       const { unsubscribe } = subscription.subscribe((result) => {
-        // It gives the last result once more when the server completes.
-        const repeated = result.data === last.data && result.error === last.error;
+        // Each result has the newest data, and all errors until now.
+        const { data, error, hasNext } = result;
+        const errors = error?.graphQLErrors.slice(last.error?.graphQLErrors.length ?? 0);
+        if (error?.networkError) errors.push(error.networkError);
+        follower.take({ data: data === last.data ? undefined : data, errors });
+        follower.completed = !hasNext;
         last = result;
-        follower.completed = !result.hasNext;
-        if (!repeated) follower.take(result);
       });
       follower.stop = unsubscribe;
       break;

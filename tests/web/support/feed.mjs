@@ -12,6 +12,11 @@ export class Feed {
     this.#redis = redis;
   }
 
+  /** The number of its newest entry. */
+  get last() {
+    return this.#id;
+  }
+
   /** Adds steps of a lane, from a number on to before another. */
   async add(lane, from, to, text = '') {
     for (let first = from; first < to; first += BATCH) {

@@ -5,12 +5,13 @@ import { until } from './wait.mjs';
 
 /** Has followers see steps of the lane "probe" until each has seen one: from then on nothing may be missing. */
 export async function begun(followers, feed) {
+  const before = followers.map(({ received }) => received.length);
   let number = 0;
   await until(
     () => `all of ${followers.length} subscriptions begin: ${followers}`,
     async () => {
       await feed.add('probe', number, (number += 1));
-      return followers.every((follower) => follower.received.length > 0);
+      return followers.every(({ received }, index) => received.length > before[index]);
     },
   );
 }
