@@ -232,6 +232,18 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError>;
 
+    /// Reads at most `limit` entries of a partition that lie before `before`, the newest first: from
+    /// [`Position::END`] on, its newest ones. It ends where the partition begins, or is trimmed.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] where the store does not answer.
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError>;
+
     /// Reads a partition from after `after` on, and then follows it.
     ///
     /// # Errors
@@ -435,6 +447,15 @@ impl<T: EventStore + ?Sized> EventStore for Arc<T> {
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
         (**self).read_feed(partition, after, limit).await
+    }
+
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        (**self).read_feed_back(partition, before, limit).await
     }
 
     async fn follow(

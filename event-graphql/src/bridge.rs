@@ -193,6 +193,12 @@ impl EventSubscriptionBridge {
         EventSubscription::new(self.clone(), Selection::matching(patterns))
     }
 
+    /// The cursor of who has seen everything up to `token`. A query gives it along with a state, so that its client
+    /// can subscribe from exactly there. The token must have each partition of the subscription, and no other.
+    pub fn cursor(&self, token: &Token) -> Cursor {
+        self.signer().cursor(token)
+    }
+
     /// Has `tell` called with every event that is stored in these categories from when this returns,
     /// before any client of this bridge gets it, until what is returned is dropped. It must not block. This is how
     /// caches know what is no longer true.

@@ -59,6 +59,41 @@ pub(crate) async fn read(
     Ok(entries)
 }
 
+/// Reads at most `limit` entries that lie before `before`, the newest first.
+pub(crate) async fn read_back(
+    parts: &Parts,
+    partition: &Partition,
+    mut before: Position,
+    limit: usize,
+) -> Result<Vec<FeedEntry>, StoreError> {
+    let keys = parts.keys.of(partition);
+    let mut entries = Vec::new();
+    // The server refuses to read before the first position there can be.
+    while entries.len() < limit && before > Position::START {
+        let count = (limit - entries.len()).min(CHUNK);
+        let mut command = redis::cmd("XREVRANGE");
+        command
+            .arg(keys.feed())
+            .arg(format!("({before}"))
+            .arg("-")
+            .arg("COUNT")
+            .arg(count);
+        let request = Request::Command(&command);
+        let reply = parts.connections.ask(READ, request, None).await?;
+        let read = wire::feed_entries(partition, reply)
+            .map_err(|what| UnexpectedReply::form("XREVRANGE", what).refused(READ))?;
+        let is_full = read.len() == count;
+        if let Some(last) = read.last() {
+            before = last.position();
+        }
+        entries.extend(read);
+        if !is_full {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
 /// The position of the newest entry, also where it is trimmed away.
 pub(crate) async fn head(parts: &Parts, partition: &Partition) -> Result<Position, StoreError> {
     let keys = parts.keys.of(partition);

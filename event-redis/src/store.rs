@@ -167,6 +167,15 @@ impl EventStore for RedisStore {
         Ok(feed::read(&self.parts, partition, after, limit).await?)
     }
 
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        Ok(feed::read_back(&self.parts, partition, before, limit).await?)
+    }
+
     async fn follow(
         &self,
         partition: &Partition,

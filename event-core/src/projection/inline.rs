@@ -233,6 +233,15 @@ impl EventStore for InlineStore {
         self.backend.read_feed(partition, after, limit).await
     }
 
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        self.backend.read_feed_back(partition, before, limit).await
+    }
+
     async fn follow(
         &self,
         partition: &Partition,

@@ -313,6 +313,18 @@ impl Feed {
             .collect()
     }
 
+    fn read_back(&self, partition: &Partition, before: Position, limit: usize) -> Vec<FeedEntry> {
+        let end = self
+            .entries
+            .partition_point(|(position, _)| *position < before);
+        self.entries[..end]
+            .iter()
+            .rev()
+            .take(limit)
+            .map(|(position, fields)| decode(partition, *position, fields))
+            .collect()
+    }
+
     fn read_at(&self, partition: &Partition, position: Position) -> Option<FeedEntry> {
         let at = self
             .entries
@@ -712,6 +724,17 @@ impl EventStore for MemoryStore {
             .feeds
             .get(partition)
             .map_or_else(Vec::new, |feed| feed.read(partition, after, limit)))
+    }
+
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        let content = self.content();
+        let feed = content.feeds.get(partition);
+        Ok(feed.map_or_else(Vec::new, |feed| feed.read_back(partition, before, limit)))
     }
 
     async fn follow(

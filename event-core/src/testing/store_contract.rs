@@ -267,6 +267,7 @@ macro_rules! store_contract_tests {
                 reading_goes_on_after_a_position
                 a_feed_limit_bounds_the_number
                 feed_limit_0_reads_nothing
+                a_feed_is_read_back_from_a_position
                 a_feed_holds_all_aggregates_of_its_category
                 a_feed_holds_no_other_category
                 concurrent_appends_keep_each_aggregate_in_order

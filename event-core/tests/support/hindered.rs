@@ -129,6 +129,15 @@ impl EventStore for Hindered {
         self.inner.read_feed(partition, after, limit).await
     }
 
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        self.inner.read_feed_back(partition, before, limit).await
+    }
+
     async fn follow(
         &self,
         partition: &Partition,

@@ -1,6 +1,6 @@
 //! Cursors are checked, and what cannot be gone on from is said.
 
-use event_core::{Partition, TrimPolicy};
+use event_core::{Partition, Token, TrimPolicy};
 use event_graphql::Cursor;
 
 use crate::harness::*;
@@ -11,6 +11,7 @@ on_both_stores![
     a_cursor_with_another_secret_is_refused,
     a_cursor_behind_which_events_were_trimmed_away_has_expired,
     a_cursor_moves_past_what_is_left_out,
+    a_client_begins_where_a_state_was_read,
 ];
 
 async fn refused(world: &World, cursor: Cursor) -> String {
@@ -98,4 +99,18 @@ async fn a_cursor_moves_past_what_is_left_out(world: World) {
     world.move_to("other", 901..902).await;
     let stream = bridge.events::<Moved>().after(cursor).subscribe();
     assert_eq!(numbers(&mut stream.await.unwrap(), 1).await.0, [901]);
+}
+
+async fn a_client_begins_where_a_state_was_read(world: World) {
+    let bridge = world.bridge();
+    world.move_to("a", 0..5).await;
+    let partition = Partition::new(counter(), 0);
+    let head = world.store.head(&partition).await.unwrap();
+    world.move_to("a", 5..9).await;
+
+    let mut token = Token::default();
+    token.reach(partition, head);
+    let stream = bridge.events::<Moved>().after(Some(bridge.cursor(&token)));
+    let (numbers, _) = numbers(&mut stream.subscribe().await.unwrap(), 4).await;
+    assert_eq!(numbers, [5, 6, 7, 8]);
 }

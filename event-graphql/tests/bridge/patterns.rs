@@ -8,6 +8,7 @@ use crate::harness::*;
 on_both_stores![
     events_that_match_come_as_they_are,
     a_cursor_of_patterns_goes_on_behind_it,
+    one_cursor_goes_on_in_all_categories,
     a_pattern_must_say_where_to_look,
 ];
 
@@ -63,4 +64,28 @@ async fn a_pattern_must_say_where_to_look(world: World) {
     assert!(refused.message.contains("`*`"), "{}", refused.message);
     assert_eq!(code(&refused), "INTERNAL");
     assert_eq!(bridge.readers(), 0);
+}
+
+async fn one_cursor_goes_on_in_all_categories(world: World) {
+    let wanted = || {
+        let bridge = world.bridge();
+        bridge.matching(patterns(&["counter.*", "other.*"]))
+    };
+    let mut stream = wanted().subscribe().await.unwrap();
+    for number in 0..20 {
+        world.move_to("a", number..number + 1).await;
+        world.publish(&[OtherMoved { number }]).await;
+    }
+    // A new stream after every few, each on a bridge of its own.
+    let mut types = Vec::new();
+    while types.len() < 40 {
+        let edge = event(&mut stream).await;
+        types.push(seen(&edge).0);
+        if types.len() % 3 == 0 {
+            let next = wanted().after(Some(edge.cursor_behind().clone()));
+            stream = next.subscribe().await.unwrap();
+        }
+    }
+    let of = |wanted: &str| types.iter().filter(|one| *one == wanted).count();
+    assert_eq!((of("counter.moved"), of("other.moved")), (20, 20));
 }

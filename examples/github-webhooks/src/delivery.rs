@@ -51,25 +51,60 @@ impl<'a> Delivery<'a> {
             .then(|| signature.text().unwrap_or_default());
         signatures.check(body.as_deref(), signature.as_deref())?;
 
-        let name = event_name(name.string().ok_or(DeliveryError::NoName)?)?;
+        let name = name.string().ok_or(DeliveryError::NoName)?;
         let payload = match (body, payload.raw()) {
             (Some(body), _) => Cow::Owned(body),
             (None, Some(payload)) => Cow::Borrowed(payload),
             (None, None) => return Err(DeliveryError::NoPayload),
         };
+        let delivery = delivery.text().filter(|delivery| !delivery.is_empty());
+        Self::of(name, delivery, payload)
+    }
+
+    /// What a request has brought: the headers `X-GitHub-Event` and `X-GitHub-Delivery`, and the body, whose
+    /// signature was [checked](crate::signature::Secret::verify) before.
+    ///
+    /// # Errors
+    /// [`DeliveryError`], which is the reason why it is not taken in.
+    pub fn received(
+        name: impl Into<String>,
+        delivery: Option<String>,
+        body: &'a [u8],
+    ) -> Result<Self, DeliveryError> {
+        Self::of(
+            name.into(),
+            delivery,
+            Cow::Borrowed(std::str::from_utf8(body)?),
+        )
+    }
+
+    fn of(
+        name: String,
+        delivery: Option<String>,
+        payload: Cow<'a, str>,
+    ) -> Result<Self, DeliveryError> {
+        let name = event_name(name)?;
         let is_object = Json::parse(&payload)
             .map_err(DeliveryError::Payload)?
             .is_object();
         if !is_object {
             return Err(DeliveryError::OddPayload);
         }
-        let delivery = delivery.text().filter(|delivery| !delivery.is_empty());
         Ok(Self {
             event_id: event_id(delivery.as_deref(), &name, &payload),
             name,
             delivery,
             payload,
         })
+    }
+
+    /// The same, delivered under another id: another event.
+    pub fn delivered_as(self, delivery: String) -> Self {
+        Self {
+            event_id: event_id(Some(&delivery), &self.name, &self.payload),
+            delivery: Some(delivery),
+            ..self
+        }
     }
 
     /// The name of GitHub's event, such as `pull_request`.

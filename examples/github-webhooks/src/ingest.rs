@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use event_core::{
-    Append, AppendError, Category, Clock, EventRegistration, EventStore, FeedEntry,
-    InvalidCategory, Position, ReadError, RepositoryError, Service, ServiceError,
+    Category, EventRegistration, EventStore, FeedEntry, InvalidCategory, Position, ReadError,
+    RepositoryError, Service, ServiceError,
 };
 use tokio::io::AsyncBufRead;
 
 use crate::delivery::{Delivery, DeliveryError};
-use crate::github::{self, GithubEvent};
+use crate::github::GithubEvent;
+use crate::inlet::{Inlet, InletError};
 use crate::lines::{Line, Lines};
 use crate::report::{Rejected, Report, RepositoryReport};
 use crate::repository::GithubRepository;
@@ -52,12 +53,7 @@ pub async fn ingest<R: AsyncBufRead + Unpin>(
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, IngestError> {
     let heads = heads(store).await?;
-    let inlet = Inlet {
-        store,
-        signatures,
-        clock: Clock::system(),
-        category: Category::new(github::CATEGORY)?,
-    };
+    let inlet = Inlet::new(store)?;
     let mut report = Report::default();
     let mut repositories = BTreeSet::new();
     let mut unhandled = 0;
@@ -65,7 +61,7 @@ pub async fn ingest<R: AsyncBufRead + Unpin>(
     while let Some(line) = lines.next().await? {
         let taken = match line {
             Line::Whole(line) if line.trim_ascii().is_empty() => continue,
-            Line::Whole(line) => inlet.take(line).await?,
+            Line::Whole(line) => take(&inlet, signatures, line).await?,
             Line::TooLong => Err(DeliveryError::TooLong { limit }.to_string()),
         };
         report.deliveries += 1;
@@ -98,36 +94,20 @@ pub async fn ingest<R: AsyncBufRead + Unpin>(
     Ok(report)
 }
 
-/// Where deliveries come in.
-struct Inlet<'a, S> {
-    store: &'a S,
-    signatures: &'a Signatures,
-    clock: Clock,
-    category: Category,
-}
-
-impl<S: EventStore> Inlet<'_, S> {
-    /// Appends the event that a line holds, or says why there is none.
-    async fn take(&self, line: &[u8]) -> Result<Result<GithubEvent, String>, IngestError> {
-        let read = Delivery::read(line, self.signatures)
-            .and_then(|delivery| Ok((GithubEvent::of(&delivery)?, delivery)));
-        let (event, delivery) = match read {
-            Ok(read) => read,
-            Err(reason) => return Ok(Err(reason.to_string())),
-        };
-        let encoded = match event.encode(&delivery, &self.clock) {
-            Ok(encoded) => encoded,
-            Err(reason) => return Ok(Err(reason.to_string())),
-        };
-        let append = Append::to_feed(self.category.clone(), vec![encoded]);
-        match self.store.append(&append).await {
-            Ok(_) => Ok(Ok(event)),
-            // The store could not take it, and will take the others.
-            Err(error @ (AppendError::Store(_) | AppendError::NotReplicated { .. })) => {
-                Err(error.into())
-            }
-            Err(reason) => Ok(Err(reason.to_string())),
-        }
+/// Takes a line in, or says why not.
+async fn take<S: EventStore>(
+    inlet: &Inlet<'_, S>,
+    signatures: &Signatures,
+    line: &[u8],
+) -> Result<Result<GithubEvent, String>, IngestError> {
+    let delivery = match Delivery::read(line, signatures) {
+        Ok(delivery) => delivery,
+        Err(reason) => return Ok(Err(reason.to_string())),
+    };
+    match inlet.take(&delivery).await {
+        Ok(event) => Ok(Ok(event)),
+        Err(error) if error.is_of_store() => Err(error.into()),
+        Err(reason) => Ok(Err(reason.to_string())),
     }
 }
 
@@ -197,7 +177,7 @@ pub enum IngestError {
     Read(#[from] io::Error),
     /// The store did not take an event.
     #[error(transparent)]
-    Append(#[from] AppendError),
+    Inlet(#[from] InletError),
     /// A feed cannot be read.
     #[error(transparent)]
     Feed(#[from] ReadError),

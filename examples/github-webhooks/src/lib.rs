@@ -3,7 +3,7 @@
 //!
 //! lines → delivery → signature → github event → handlers → repository, and what they announce
 //!
-//! - [`ingest`]: takes a file of deliveries in, line by line
+//! - [`ingest`]: takes a file of deliveries in, line by line, through the [`inlet`]
 //! - [`delivery`], [`signature`]: what one line holds, and whether GitHub sent it
 //! - [`github`]: what GitHub tells, as events (`github.push`, `github.pr.opened`, …)
 //! - [`repository`], [`phase`]: the aggregate, rebuilt by replay, with the rules that can refuse
@@ -30,6 +30,7 @@ pub mod handlers;
 pub mod service;
 
 pub mod ingest;
+pub mod inlet;
 pub mod sample;
 
 pub mod report;

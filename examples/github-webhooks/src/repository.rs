@@ -71,6 +71,13 @@ pub enum PullRequestState {
     Merged,
 }
 
+impl GithubRepository {
+    /// Whether it has decided on this command before, so that it does nothing now.
+    pub fn has_decided(&self, command: &Command) -> bool {
+        self.commands.contains(&command.id())
+    }
+}
+
 impl Aggregate for GithubRepository {
     const TYPE: &'static str = "repository";
     type Event = RepositoryEvent;

@@ -8,8 +8,9 @@ use super::steps::{
     Chance, append, append_to_feed, assert_ordered, events, feed, fresh, head, history, new_ids,
     read_feed, recorded_ids, version_of, with_events,
 };
+use crate::event::Category;
 use crate::recorded::Position;
-use crate::store::Expected;
+use crate::store::{EventStore, Expected, FeedEntry};
 
 /// The feed of a category that nothing was appended to is empty, and its head is the start.
 pub async fn an_unknown_feed_is_empty<H: StoreHarness>(harness: &H) {
@@ -127,6 +128,43 @@ pub async fn feed_limit_0_reads_nothing<H: StoreHarness>(harness: &H) {
     append_to_feed(&store, &bank(), deposits(5)).await;
     let found = read_feed(&store, &bank(), Position::START, 0).await;
     assert!(found.is_empty(), "at most 0 entries are none");
+}
+
+/// Read back from a position, a feed has what lies before it, the newest first, as much as is
+/// wanted.
+pub async fn a_feed_is_read_back_from_a_position<H: StoreHarness>(harness: &H) {
+    let store = fresh(harness).await;
+    let unknown = category("shop");
+    assert_eq!(events(back(&store, &unknown, Position::END, 3).await), []);
+    append(&store, &account("a"), Expected::Any, deposits(5)).await;
+    append_to_feed(&store, &bank(), deposits(5)).await;
+    let mut all = feed(&store, &bank()).await;
+    all.reverse();
+    for limit in [0, 1, 3, 10, usize::MAX] {
+        let found = events(back(&store, &bank(), Position::END, limit).await);
+        assert_eq!(found, all[..limit.min(10)], "the newest {limit}");
+    }
+    for (index, event) in all.iter().enumerate() {
+        let rest = events(back(&store, &bank(), event.position(), 100).await);
+        assert_eq!(rest, all[index + 1..], "before the newest but {index}");
+    }
+    let oldest = all[9].position();
+    for before in [Position::START, Position::new(0, 1), oldest] {
+        let found = back(&store, &bank(), before, 100).await;
+        assert!(found.is_empty(), "nothing lies before {before}");
+    }
+}
+
+async fn back(
+    store: &impl EventStore,
+    category: &Category,
+    before: Position,
+    limit: usize,
+) -> Vec<FeedEntry> {
+    match store.read_feed_back(&category.into(), before, limit).await {
+        Ok(entries) => entries,
+        Err(error) => panic!("the feed of `{category}` must be readable backwards: {error}"),
+    }
 }
 
 /// A feed holds the events of all aggregates of its category in the order of appends, each

@@ -297,6 +297,15 @@ impl<S: EventStore> EventStore for CollidingClient<S> {
         self.store.read_feed(partition, after, limit).await
     }
 
+    async fn read_feed_back(
+        &self,
+        partition: &Partition,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<FeedEntry>, ReadError> {
+        self.store.read_feed_back(partition, before, limit).await
+    }
+
     async fn follow(
         &self,
         partition: &Partition,
