@@ -9,8 +9,8 @@ use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use event_core::{Category, Maintenance, Service, TrimPolicy};
-use event_redis::RedisStore;
 use event_graphql::EventSubscriptionBridge;
+use event_redis::RedisStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -34,7 +34,10 @@ pub(crate) struct Controls {
 pub(crate) fn router(controls: Controls) -> Router {
     Router::new()
         // A page of this origin, from which scripts may ask this server.
-        .route("/page", get(|| async { Html("<!doctype html><title>test</title>") }))
+        .route(
+            "/page",
+            get(|| async { Html("<!doctype html><title>test</title>") }),
+        )
         .route("/stats", get(stats))
         .route("/publish", post(publish))
         .route("/trim", post(trim))

@@ -1,7 +1,7 @@
 //! The events that are served.
 
-use async_graphql::{ComplexObject, Context, Result, SimpleObject};
 use async_graphql::dataloader::DataLoader;
+use async_graphql::{ComplexObject, Context, Result, SimpleObject};
 use event_core::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,10 @@ const WRONG: &str = "wrong";
 
 /// Lets a socket in, unless its token is wrong.
 pub(crate) async fn on_init(init: Init) -> Result<Data, Refusal> {
-    let token = init.payload.as_ref().and_then(|payload| payload["token"].as_str());
+    let token = init
+        .payload
+        .as_ref()
+        .and_then(|payload| payload["token"].as_str());
     match token {
         Some(WRONG) => Err(Refusal::Forbidden("the token is wrong".into())),
         _ => Ok(Data::default()),

@@ -37,13 +37,18 @@ impl Mutation {
         let text = String::new();
         let stepped = Stepped { lane, number, text };
         let published = ctx.data::<Service>()?.publish(stepped).await?;
-        let ids = published.events.iter().map(|one| one.event.metadata().event_id.to_string());
+        let ids = published
+            .events
+            .iter()
+            .map(|one| one.event.metadata().event_id.to_string());
         Ok(ids.collect())
     }
 
     /// Sends a piece of an answer.
     async fn say(&self, ctx: &Context<'_>, text: String) -> Result<bool> {
-        ctx.data::<Service>()?.publish(ResponseChunk { text }).await?;
+        ctx.data::<Service>()?
+            .publish(ResponseChunk { text })
+            .await?;
         Ok(true)
     }
 
@@ -85,7 +90,12 @@ impl Subscriptions {
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<Edge<OtherStepped>>>> {
         let bridge = ctx.data::<EventSubscriptionBridge>()?;
-        bridge.events::<OtherStepped>().after(after).resume(ctx).subscribe().await
+        bridge
+            .events::<OtherStepped>()
+            .after(after)
+            .resume(ctx)
+            .subscribe()
+            .await
     }
 
     /// The steps that a user may see: not those of the lane "hidden", and none once the right is revoked. Where
@@ -126,6 +136,11 @@ impl Subscriptions {
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<Edge<Starred>>>> {
         let bridge = ctx.data::<EventSubscriptionBridge>()?;
-        bridge.events::<Starred>().after(after).resume(ctx).subscribe().await
+        bridge
+            .events::<Starred>()
+            .after(after)
+            .resume(ctx)
+            .subscribe()
+            .await
     }
 }
