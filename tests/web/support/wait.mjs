@@ -1,7 +1,7 @@
 // Waiting for conditions, never for time to pass.
 
 /** How long to wait for what must come, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 60_000;
 
 /** Waits until `condition` gives something true, and gives that. `what` says what did not come about. */
 export async function until(what, condition, patience = PATIENCE) {
