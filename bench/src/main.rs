@@ -6,11 +6,13 @@
 mod append;
 mod bare;
 mod chain;
+mod deliveries;
 mod dispatch;
 mod drain;
 mod emit;
 mod execute;
 mod feed;
+mod hearing;
 mod kept;
 mod latency;
 mod load;
@@ -24,6 +26,7 @@ mod replay;
 mod report;
 mod rounds;
 mod running;
+mod screens;
 mod takeover;
 
 use std::path::PathBuf;
@@ -59,6 +62,8 @@ struct Arguments {
 enum Part {
     #[command(hide = true)]
     Own { url: String },
+    #[command(hide = true)]
+    Serve { url: String },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -71,8 +76,10 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
 
-    if let Some(Part::Own { url }) = &arguments.part {
-        return runtime.block_on(takeover::own(url));
+    match &arguments.part {
+        Some(Part::Own { url }) => return runtime.block_on(takeover::own(url)),
+        Some(Part::Serve { url }) => return runtime.block_on(screens::serve(url)),
+        None => {}
     }
     let start = Instant::now();
     let mut report = Report::begin();
@@ -97,6 +104,8 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     chain::measure(plan, report).await?;
     takeover::measure(plan, report).await?;
     realtime::measure(plan, report).await?;
+    hearing::measure(plan, report).await?;
+    screens::measure(plan, report).await?;
     memory::measure(plan, report).await?;
     dispatch::measure(plan, report).await?;
     replay::measure(plan, report).await

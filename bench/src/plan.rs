@@ -32,6 +32,6 @@ impl Plan {
 
     /// The same for what takes long.
     pub(crate) fn few_rounds(&self) -> usize {
-        self.amount(1, 3)
+        self.amount(1, 5)
     }
 }

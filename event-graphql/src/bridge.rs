@@ -3,10 +3,12 @@
 mod any_event;
 mod channel;
 mod cursor;
+mod ear;
 mod edge;
 mod entry;
 mod error;
 mod feed;
+mod heard;
 mod live;
 mod live_stream;
 mod ring;
@@ -35,6 +37,7 @@ use ring::Window;
 use selection::Selection;
 
 use crate::loader::Invalidates;
+use crate::metrics::BridgeMetrics;
 
 /// What cursors are signed with where nobody gives a secret. It tells what was made up from what was
 /// received, but keeps nobody from making one on purpose.
@@ -109,6 +112,7 @@ struct Inner {
     feeds: Arc<Feeds>,
     channels: Arc<Channels>,
     signer: Signer,
+    metrics: BridgeMetrics,
 }
 
 /// Settings of an [`EventSubscriptionBridge`].
@@ -269,6 +273,10 @@ impl EventSubscriptionBridge {
         &self.inner.channels
     }
 
+    pub(crate) fn metrics(&self) -> &BridgeMetrics {
+        &self.inner.metrics
+    }
+
     pub(crate) fn signer(&self) -> &Signer {
         &self.inner.signer
     }
@@ -291,9 +299,15 @@ impl BridgeBuilder {
 
     /// The bridge.
     pub fn build(self) -> EventSubscriptionBridge {
+        let metrics = BridgeMetrics::default();
         let inner = Inner {
-            channels: Channels::new(Arc::clone(&self.store), self.window.entries),
-            feeds: Feeds::new(self.store, self.window),
+            channels: Channels::new(
+                Arc::clone(&self.store),
+                self.window.entries,
+                metrics.clone(),
+            ),
+            feeds: Feeds::new(self.store, self.window, metrics.clone()),
+            metrics,
             signer: Signer::new(&self.secret),
         };
         EventSubscriptionBridge {

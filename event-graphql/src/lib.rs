@@ -6,10 +6,12 @@
 //! - [`AnyEvent`]: an event of any type, for lists of all that happens
 //! - [`BridgeError`]: what can be wrong, with the codes that clients see
 //! - [`GraphqlTransport`]: the routes that clients connect to
+//! - [`metrics`]: what is counted
 //! - [`LoaderCache`], [`FreshPerEvent`]: loaded values, kept until an event names their key
 
 mod bridge;
 mod loader;
+pub mod metrics;
 mod transport;
 
 pub use bridge::{
@@ -22,4 +24,5 @@ pub use loader::{
 };
 pub use transport::{
     CloseCode, GraphqlTransport, GraphqlTransportBuilder, Init, Limits, Refusal, Resume, Session,
+    TransportListener,
 };

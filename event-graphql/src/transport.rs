@@ -1,6 +1,7 @@
 //! GraphQL over WebSocket and server-sent events.
 
 mod limits;
+mod listener;
 mod refusal;
 mod resume;
 
@@ -22,14 +23,18 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{MethodRouter, get};
 use futures::future::BoxFuture;
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use refusal::Unavailable;
 use share::Shares;
 
+use crate::metrics::ConnectionMetrics;
+
 pub use close::CloseCode;
 pub use limits::Limits;
+pub use listener::TransportListener;
 pub use refusal::{Refusal, Session};
 pub use resume::Resume;
 
@@ -96,6 +101,7 @@ type Hook<T> = Arc<dyn Fn(T) -> BoxFuture<'static, Result<Session, Refusal>> + S
 ///     .route("/graphql/stream", transport.sse());
 ///
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let listener = transport.listener(listener);
 /// let server = tokio::spawn(async move { axum::serve(listener, app).await });
 ///
 /// // When the process is told to stop: sockets close with 1012, and clients come again elsewhere.
@@ -121,6 +127,8 @@ struct Shared<E> {
     /// One permit for each connection that there may be.
     connections: Arc<Semaphore>,
     shares: Shares,
+    sockets: ConnectionMetrics,
+    streams: ConnectionMetrics,
 }
 
 impl<E> Clone for GraphqlTransport<E> {
@@ -176,6 +184,12 @@ impl<E: Executor> GraphqlTransport<E> {
         Router::new()
             .route("/graphql/ws", self.ws())
             .route("/graphql/stream", self.sse())
+    }
+
+    /// Connections of `listener`, for `axum::serve`, whose messages go out at once (`TCP_NODELAY`), and which are closed
+    /// when a client takes nothing within the [write timeout](Limits::write_timeout), whatever it has asked for.
+    pub fn listener(&self, listener: TcpListener) -> TransportListener {
+        TransportListener::new(listener, self.shared.limits.write_timeout)
     }
 
     /// How many executions are [shared](GraphqlTransportBuilder::share) now.
@@ -298,6 +312,8 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
                 shutdown: self.shutdown,
                 connections: Arc::new(connections),
                 shares: Shares::new(self.share),
+                sockets: ConnectionMetrics::new("websocket"),
+                streams: ConnectionMetrics::new("sse"),
             }),
         }
     }

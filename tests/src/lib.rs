@@ -50,4 +50,10 @@ mod documents {
     struct ShutDown;
     #[doc = include_str!("../../docs/how-to/tune-for-a-storm.md")]
     struct TuneForAStorm;
+    #[doc = include_str!("../../docs/how-to/stream-ai-chunks-to-a-browser.md")]
+    struct StreamAiChunksToABrowser;
+    #[doc = include_str!("../../docs/how-to/resume-a-subscription.md")]
+    struct ResumeASubscription;
+    #[doc = include_str!("../../docs/how-to/serve-behind-a-proxy.md")]
+    struct ServeBehindAProxy;
 }

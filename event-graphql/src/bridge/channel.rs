@@ -1,5 +1,6 @@
 //! One subscription to Pub/Sub for all who want the same realtime events.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,10 @@ use event_core::{Backend, Pattern, RealtimeItem, RealtimeSubscription, StoreErro
 use tokio::sync::{OnceCell, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::entry::Entry;
+use super::ear::Ear;
+use super::heard::{Heard, HeardEvent};
+use super::selection::Selection;
+use crate::metrics::BridgeMetrics;
 
 /// How long to wait before asking a store again that has failed: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -21,6 +25,7 @@ pub(crate) struct Channels {
     window: usize,
     channels: Mutex<HashMap<Vec<Pattern>, Running>>,
     missed: AtomicU64,
+    metrics: BridgeMetrics,
 }
 
 /// Somebody listens, and so many want what is heard.
@@ -32,27 +37,21 @@ struct Running {
 
 struct Channel {
     patterns: Vec<Pattern>,
-    heard: broadcast::Sender<Heard>,
+    /// One for each Rust type that somebody wants.
+    outlets: Mutex<Vec<Arc<dyn AnyOutlet>>>,
     /// Set when the store has said that it listens.
     listening: OnceCell<()>,
     stop: CancellationToken,
 }
 
-/// What was heard.
-#[derive(Clone)]
-pub(crate) enum Heard {
-    Event(Arc<Entry>),
-    /// So many events have not arrived.
-    Missed(u64),
-}
-
 impl Channels {
-    pub(crate) fn new(store: Arc<dyn Backend>, window: usize) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn Backend>, window: usize, metrics: BridgeMetrics) -> Arc<Self> {
         Arc::new(Self {
             store,
             window,
             channels: Mutex::default(),
             missed: AtomicU64::default(),
+            metrics,
         })
     }
 
@@ -73,12 +72,14 @@ impl Channels {
     }
 
     /// Listens to what matches, from when it returns. The first that does asks the store; with the last, it ends.
-    pub(crate) async fn listen(
+    pub(crate) async fn listen<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         patterns: Vec<Pattern>,
-    ) -> Result<ChannelView, StoreError> {
-        let view = self.look(patterns);
-        let channel = &view.channel;
+        selection: &Arc<Selection<E>>,
+    ) -> Result<Ear<E>, StoreError> {
+        let place = self.join(patterns);
+        let channel = &place.channel;
+        let heard = channel.hear_of(selection, self.window);
         let start = async || {
             let subscription = self.store.subscribe(&channel.patterns).await?;
             let hearing = hear(Arc::clone(self), Arc::clone(channel), subscription);
@@ -87,16 +88,17 @@ impl Channels {
             Ok(())
         };
         channel.listening.get_or_try_init(start).await?;
-        Ok(view)
+        Ok(Ear::new(heard, place))
     }
 
-    fn look(self: &Arc<Self>, patterns: Vec<Pattern>) -> ChannelView {
+    fn join(self: &Arc<Self>, patterns: Vec<Pattern>) -> Place {
         let mut channels = lock(&self.channels);
         let running = channels.entry(patterns).or_insert_with_key(|patterns| {
+            self.metrics.readers.increment(1.0);
             let stop = CancellationToken::new();
             let channel = Channel {
                 patterns: patterns.clone(),
-                heard: broadcast::Sender::new(self.window.max(1)),
+                outlets: Mutex::default(),
                 listening: OnceCell::new(),
                 stop: stop.clone(),
             };
@@ -107,8 +109,8 @@ impl Channels {
             }
         });
         running.clients += 1;
-        ChannelView {
-            heard: running.channel.heard.subscribe(),
+        self.metrics.clients.increment(1.0);
+        Place {
             channel: Arc::clone(&running.channel),
             channels: Arc::clone(self),
         }
@@ -118,7 +120,9 @@ impl Channels {
         let mut channels = lock(&self.channels);
         if let Some(running) = channels.get_mut(patterns) {
             running.clients -= 1;
+            self.metrics.clients.decrement(1.0);
             if running.clients == 0 {
+                self.metrics.readers.decrement(1.0);
                 channels.remove(patterns);
             }
         }
@@ -130,15 +134,11 @@ async fn hear(channels: Arc<Channels>, channel: Arc<Channel>, first: RealtimeSub
     let mut subscription = first;
     loop {
         while let Some(item) = subscription.next().await {
-            let heard = match item {
-                RealtimeItem::Event(event) => Heard::Event(Arc::new(Entry::new(event))),
-                RealtimeItem::Missed { count, .. } => {
-                    channels.missed.fetch_add(count, Ordering::Relaxed);
-                    Heard::Missed(count)
-                }
-            };
-            // Nobody is there to be told while the last client leaves.
-            let _ = channel.heard.send(heard);
+            if let RealtimeItem::Missed { count, .. } = &item {
+                channels.missed.fetch_add(*count, Ordering::Relaxed);
+                channels.metrics.missed.increment(*count);
+            }
+            channel.tell(&item);
         }
         let mut pause = PAUSES.0;
         subscription = loop {
@@ -157,31 +157,84 @@ async fn hear(channels: Arc<Channels>, channel: Arc<Channel>, first: RealtimeSub
     }
 }
 
-/// One client's ear.
-pub(crate) struct ChannelView {
-    channels: Arc<Channels>,
-    channel: Arc<Channel>,
-    heard: broadcast::Receiver<Heard>,
+impl Channel {
+    /// What is heard of a type from now on.
+    fn hear_of<E: Send + Sync + 'static>(
+        &self,
+        selection: &Arc<Selection<E>>,
+        window: usize,
+    ) -> broadcast::Receiver<Heard<E>> {
+        let mut outlets = lock(&self.outlets);
+        let known = outlets
+            .iter()
+            .find_map(|outlet| (**outlet).as_any().downcast_ref::<Outlet<E>>());
+        if let Some(known) = known {
+            return known.heard.subscribe();
+        }
+        let outlet = Outlet {
+            selection: Arc::clone(selection),
+            heard: broadcast::Sender::new(window.max(1)),
+        };
+        let heard = outlet.heard.subscribe();
+        outlets.push(Arc::new(outlet));
+        heard
+    }
+
+    fn tell(&self, item: &RealtimeItem) {
+        let outlets = lock(&self.outlets).clone();
+        for outlet in outlets {
+            outlet.tell(item);
+        }
+    }
 }
 
-impl ChannelView {
-    /// What was heard next, or how much was left out because the client was too slow. Ends never.
-    pub(crate) async fn next(&mut self) -> Result<Heard, u64> {
-        match self.heard.recv().await {
-            Ok(heard) => Ok(heard),
-            Err(broadcast::error::RecvError::Lagged(count)) => Err(count),
-            // The sender lives as long as this does.
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+/// Decodes once for all clients of one Rust type.
+struct Outlet<E> {
+    selection: Arc<Selection<E>>,
+    heard: broadcast::Sender<Heard<E>>,
+}
+
+trait AnyOutlet: Send + Sync {
+    fn tell(&self, item: &RealtimeItem);
+
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<E: Send + Sync + 'static> AnyOutlet for Outlet<E> {
+    fn tell(&self, item: &RealtimeItem) {
+        // Nobody may be there who wants this type.
+        let tell = |heard| drop(self.heard.send(heard));
+        match item {
+            RealtimeItem::Missed { count, .. } => tell(Heard::Missed(*count)),
+            RealtimeItem::Event(event) => match self.selection.read(event) {
+                Ok(nodes) => {
+                    for node in nodes {
+                        let event = event.clone();
+                        tell(Heard::Event(Arc::new(HeardEvent { node, event })));
+                    }
+                }
+                Err(error) => {
+                    // On a channel anybody may say anything, and there is nowhere to look at it again.
+                    let event_type = event.event_type();
+                    tracing::warn!(event_type, %error, "a realtime event that does not fit its type was left out");
+                    tell(Heard::Missed(1));
+                }
+            },
         }
     }
 
-    /// Whether there is something that the client has not looked at.
-    pub(crate) fn has_more(&self) -> bool {
-        !self.heard.is_empty()
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
-impl Drop for ChannelView {
+/// A client's place at a channel, which ends with the last one.
+pub(crate) struct Place {
+    channels: Arc<Channels>,
+    channel: Arc<Channel>,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.channels.leave(&self.channel.patterns);
     }

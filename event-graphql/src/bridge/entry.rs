@@ -58,7 +58,8 @@ impl Entry {
 /// Metadata and what surrounds it, about.
 const ENTRY_BYTES: usize = 512;
 
-fn decode<E: Event>(event: &RecordedEvent) -> Decoded<E> {
+/// What an event is read as; nothing where it is of another type.
+pub(crate) fn decode<E: Event>(event: &RecordedEvent) -> Decoded<E> {
     if !is_of::<E>(event.event_type()) {
         return Ok(Vec::new());
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::entry::Entry;
 use super::ring::{Look, Ring, Window};
+use crate::metrics::{BridgeMetrics, FeedMetrics};
 
 /// How many entries a reader takes at once.
 const BATCH: usize = 512;
@@ -51,6 +52,7 @@ pub(crate) struct Feeds {
     next_listener: AtomicU64,
     feeds: Mutex<HashMap<Partition, Running>>,
     catching_up: Semaphore,
+    metrics: BridgeMetrics,
 }
 
 /// A reader, and how many look at what it reads.
@@ -67,10 +69,15 @@ struct Feed {
     ring: Mutex<Option<Ring>>,
     /// Changes with what is read.
     turns: watch::Sender<u64>,
+    metrics: FeedMetrics,
 }
 
 impl Feeds {
-    pub(crate) fn new(store: Arc<dyn Backend>, window: Window) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Arc<dyn Backend>,
+        window: Window,
+        metrics: BridgeMetrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             window,
@@ -78,6 +85,7 @@ impl Feeds {
             next_listener: AtomicU64::default(),
             feeds: Mutex::default(),
             catching_up: Semaphore::new(CATCHING_UP),
+            metrics,
         })
     }
 
@@ -138,6 +146,7 @@ impl Feeds {
             .entry(partition.clone())
             .or_insert_with(|| self.start(partition));
         running.clients += 1;
+        self.metrics.clients.increment(1.0);
         FeedView {
             turns: running.feed.turns.subscribe(),
             feed: Arc::clone(&running.feed),
@@ -161,7 +170,9 @@ impl Feeds {
             partition: partition.clone(),
             ring: Mutex::default(),
             turns: watch::Sender::default(),
+            metrics: FeedMetrics::new(partition.category().as_str()),
         });
+        self.metrics.readers.increment(1.0);
         let stop = CancellationToken::new();
         let reader = Reader {
             feeds: Arc::clone(self),
@@ -180,7 +191,9 @@ impl Feeds {
         let mut feeds = lock(&self.feeds);
         if let Some(running) = feeds.get_mut(partition) {
             running.clients -= 1;
+            self.metrics.clients.decrement(1.0);
             if running.clients == 0 {
+                self.metrics.readers.decrement(1.0);
                 feeds.remove(partition);
             }
         }
@@ -272,6 +285,7 @@ impl Reader {
     }
 
     fn take(&self, batch: Vec<FeedEntry>) {
+        self.feed.metrics.entries.increment(batch.len() as u64);
         for entry in &batch {
             if let FeedEntry::Event(event) = entry {
                 self.feeds.tell(&self.feed.partition, News::Event(event));
@@ -348,6 +362,7 @@ impl FeedView {
         let _turn = self.feeds.catching_up.acquire().await;
         let page = self.feeds.store().read_feed(self.partition(), after, limit);
         let page = page.await?;
+        self.feed.metrics.pages.increment(1);
         let head = lock(&self.feed.ring).as_ref().map(Ring::head);
         for entry in &page {
             if let FeedEntry::Event(event) = entry

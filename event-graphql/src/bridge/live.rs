@@ -6,33 +6,29 @@ use std::sync::Arc;
 use async_graphql::{Object, OutputType, TypeName};
 use event_core::RecordedEvent;
 
+use super::heard::HeardEvent;
+
 /// A realtime event. It lies nowhere, so that there is no cursor behind it; what was lost before it is counted. In
 /// GraphQL it is an object type: that of an event `ResponseChunk` is called `LiveResponseChunk`, and has the fields
 /// `node`, `missed`, `eventId`, `eventType`, `timestamp` (RFC 3339), `correlationId`, `causationId`.
 #[derive(Debug)]
 pub struct Live<E> {
-    node: Arc<E>,
-    event: RecordedEvent,
+    heard: Arc<HeardEvent<E>>,
     missed: u64,
 }
 
 impl<E> Clone for Live<E> {
     fn clone(&self) -> Self {
         Self {
-            node: Arc::clone(&self.node),
-            event: self.event.clone(),
+            heard: Arc::clone(&self.heard),
             missed: self.missed,
         }
     }
 }
 
 impl<E> Live<E> {
-    pub(crate) fn new(node: Arc<E>, event: RecordedEvent, missed: u64) -> Self {
-        Self {
-            node,
-            event,
-            missed,
-        }
+    pub(crate) fn new(heard: Arc<HeardEvent<E>>, missed: u64) -> Self {
+        Self { heard, missed }
     }
 
     pub(crate) fn leave_out(&mut self, count: u64) {
@@ -41,12 +37,12 @@ impl<E> Live<E> {
 
     /// The event.
     pub fn event(&self) -> &E {
-        &self.node
+        &self.heard.node
     }
 
     /// The event as it was sent, with its metadata.
     pub fn recorded(&self) -> &RecordedEvent {
-        &self.event
+        &self.heard.event
     }
 
     /// How many events of the subscription's types were lost since the last one that the client got, on the way to
@@ -67,7 +63,7 @@ impl<E: OutputType> TypeName for Live<E> {
 impl<E: OutputType> Live<E> {
     /// The event.
     async fn node(&self) -> &E {
-        &self.node
+        &self.heard.node
     }
 
     /// How many events were lost before it.
@@ -77,26 +73,26 @@ impl<E: OutputType> Live<E> {
 
     /// The event's id: the same wherever it is seen.
     async fn event_id(&self) -> String {
-        self.event.metadata().event_id.to_string()
+        self.heard.event.metadata().event_id.to_string()
     }
 
     /// The event's type.
     async fn event_type(&self) -> &str {
-        self.event.event_type()
+        self.heard.event.event_type()
     }
 
     /// When it happened, RFC 3339.
     async fn timestamp(&self) -> String {
-        self.event.metadata().timestamp.to_rfc3339()
+        self.heard.event.metadata().timestamp.to_rfc3339()
     }
 
     /// What it belongs to.
     async fn correlation_id(&self) -> &str {
-        &self.event.metadata().correlation_id
+        &self.heard.event.metadata().correlation_id
     }
 
     /// The event that has led to it.
     async fn causation_id(&self) -> Option<&str> {
-        self.event.metadata().causation_id.as_deref()
+        self.heard.event.metadata().causation_id.as_deref()
     }
 }

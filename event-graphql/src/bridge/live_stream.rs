@@ -1,129 +1,127 @@
 //! The realtime events of one subscription, in the order in which they arrive.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::Stream;
-use futures::stream::{BoxStream, StreamExt, unfold};
-use tokio_util::sync::CancellationToken;
+use metrics::Counter;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::channel::{ChannelView, Heard};
-use super::entry::Entry;
+use super::ear::Ear;
 use super::error::BridgeError;
+use super::heard::Heard;
 use super::live::Live;
 use super::subscription::{Access, SlowClient, Wants};
 
 /// The realtime events of one subscription. It ends after an error.
 pub struct LiveStream<E> {
-    events: BoxStream<'static, async_graphql::Result<Live<E>>>,
+    /// Nothing after the end.
+    hearer: Option<Hearer<E>>,
+    revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl<E: Send + Sync + 'static> LiveStream<E> {
-    pub(crate) fn new(view: ChannelView, wants: Wants<E>, revoked: CancellationToken) -> Self {
+    pub(crate) fn new(
+        ear: Ear<E>,
+        wants: Wants<E>,
+        revoked: Option<CancellationToken>,
+        left_out: Counter,
+    ) -> Self {
         let hearer = Hearer {
-            view,
+            ear,
             wants,
-            ready: VecDeque::new(),
             missed: 0,
+            left_out,
         };
-        let events = unfold(Some((hearer, revoked)), |going_on| async move {
-            let (mut hearer, revoked) = going_on?;
-            let next = tokio::select! {
-                biased;
-                () = revoked.cancelled() => Err(BridgeError::Revoked),
-                next = hearer.next() => next,
-            };
-            let going_on = next.is_ok().then_some((hearer, revoked));
-            Some((next.map_err(BridgeError::into_graphql), going_on))
-        });
         Self {
-            events: events.boxed(),
+            hearer: Some(hearer),
+            revoked: revoked.map(|revoked| Box::pin(revoked.cancelled_owned())),
         }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Live<E>, BridgeError>>> {
+        let Some(hearer) = &mut self.hearer else {
+            return Poll::Ready(None);
+        };
+        if let Some(revoked) = &mut self.revoked
+            && revoked.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BridgeError::Revoked)));
+        }
+        hearer.poll_next(cx).map(Some)
     }
 }
 
-impl<E> Stream for LiveStream<E> {
+impl<E: Send + Sync + 'static> Stream for LiveStream<E> {
     type Item = async_graphql::Result<Live<E>>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.events.poll_next_unpin(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = ready!(this.poll(cx));
+        if let Some(Err(_)) = next {
+            *this = Self {
+                hearer: None,
+                revoked: None,
+            };
+        }
+        Poll::Ready(next.map(|next| next.map_err(BridgeError::into_graphql)))
     }
 }
 
 /// Gives what the client wants of what is heard.
 struct Hearer<E> {
-    view: ChannelView,
+    ear: Ear<E>,
     wants: Wants<E>,
-    ready: VecDeque<Live<E>>,
     /// How many were lost since the last event that the client got.
     missed: u64,
+    left_out: Counter,
 }
 
-impl<E> Hearer<E> {
-    async fn next(&mut self) -> Result<Live<E>, BridgeError> {
+impl<E: Send + Sync + 'static> Hearer<E> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Live<E>, BridgeError>> {
         loop {
-            while self.wants.slow_client == SlowClient::Latest && self.view.has_more() {
-                self.hear().await?;
-                self.keep_newest();
+            let heard = ready!(self.ear.poll_next(cx));
+            let Some(mut live) = self.take(heard)? else {
+                continue;
+            };
+            if self.wants.slow_client == SlowClient::Latest {
+                while let Some(heard) = self.ear.try_next() {
+                    if let Some(newer) = self.take(heard)? {
+                        self.left_out.increment(1);
+                        let before = std::mem::replace(&mut live, newer);
+                        live.leave_out(before.lost() + 1);
+                    }
+                }
             }
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(event);
-            }
-            self.hear().await?;
+            return Poll::Ready(Ok(live));
         }
     }
 
-    /// Takes in what is heard next.
-    async fn hear(&mut self) -> Result<(), BridgeError> {
-        match self.view.next().await {
-            Ok(Heard::Event(entry)) => self.look_at(&entry)?,
-            Ok(Heard::Missed(count)) => self.missed += count,
+    /// What the client gets of it.
+    fn take(&mut self, heard: Result<Heard<E>, u64>) -> Result<Option<Live<E>>, BridgeError> {
+        let heard = match heard {
+            Ok(Heard::Event(heard)) => heard,
+            Ok(Heard::Missed(count)) => {
+                self.missed += count;
+                return Ok(None);
+            }
             Err(_) if self.wants.slow_client == SlowClient::Disconnect => {
                 return Err(BridgeError::TooSlow);
             }
-            Err(count) => self.missed += count,
-        }
-        Ok(())
-    }
-
-    fn look_at(&mut self, entry: &Entry) -> Result<(), BridgeError> {
-        let decoded = self.wants.selection.decode(entry);
-        let events = match &*decoded {
-            Ok(events) => events,
-            Err(error) => {
-                // On a channel anybody may say anything, and there is nowhere to look at it again.
-                let event_type = entry.event().event_type();
-                tracing::warn!(event_type, %error, "a realtime event that does not fit its type was left out");
-                self.missed += 1;
-                return Ok(());
+            Err(count) => {
+                self.missed += count;
+                self.left_out.increment(count);
+                return Ok(None);
             }
         };
-        for event in events {
-            if !self.wants.accepts(event) {
-                continue;
-            }
-            match self.wants.access(Some(event)) {
-                Access::Granted => {}
-                Access::Hidden => continue,
-                Access::Revoked => return Err(BridgeError::Revoked),
-            }
-            let missed = std::mem::take(&mut self.missed);
-            let live = Live::new(Arc::clone(event), entry.event().clone(), missed);
-            self.ready.push_back(live);
+        if !self.wants.accepts(&heard.node) {
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    /// Of several events the newest, which tells of the others that they were left out.
-    fn keep_newest(&mut self) {
-        while self.ready.len() > 1 {
-            if let Some(older) = self.ready.pop_front()
-                && let Some(next) = self.ready.front_mut()
-            {
-                next.leave_out(older.lost() + 1);
-            }
+        match self.wants.access(Some(&heard.node)) {
+            Access::Granted => {}
+            Access::Hidden => return Ok(None),
+            Access::Revoked => return Err(BridgeError::Revoked),
         }
+        Ok(Some(Live::new(heard, std::mem::take(&mut self.missed))))
     }
 }

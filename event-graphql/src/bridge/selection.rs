@@ -3,10 +3,10 @@
 use std::any::type_name;
 use std::sync::Arc;
 
-use event_core::{Category, Event, EventDefinition, Pattern};
+use event_core::{Category, Event, EventDefinition, Pattern, RecordedEvent};
 
 use super::any_event::AnyEvent;
-use super::entry::{Decoded, Entry};
+use super::entry::{Decoded, Entry, decode};
 use super::error::BridgeError;
 
 /// Which events a subscription is about. What they are of is checked when it begins.
@@ -16,11 +16,12 @@ pub(crate) enum Selection<E> {
         rust_type: &'static str,
         definitions: &'static [EventDefinition],
         decode: fn(&Entry) -> Arc<Decoded<E>>,
+        read: fn(&RecordedEvent) -> Decoded<E>,
     },
     /// Those whose types match one of the patterns, as they are.
     Matching {
         patterns: Vec<Pattern>,
-        wrap: fn(&Entry) -> E,
+        wrap: fn(&RecordedEvent) -> E,
     },
 }
 
@@ -30,6 +31,7 @@ impl<E: Event> Selection<E> {
             rust_type: type_name::<E>(),
             definitions: E::DEFINITIONS,
             decode: Entry::decode::<E>,
+            read: decode::<E>,
         }
     }
 }
@@ -41,7 +43,7 @@ impl Selection<AnyEvent> {
         patterns.dedup();
         Selection::Matching {
             patterns,
-            wrap: |entry| AnyEvent::new(entry.event().clone()),
+            wrap: |event| AnyEvent::new(event.clone()),
         }
     }
 }
@@ -51,13 +53,19 @@ impl<E> Selection<E> {
     pub(crate) fn decode(&self, entry: &Entry) -> Arc<Decoded<E>> {
         match self {
             Selection::Type { decode, .. } => decode(entry),
+            Selection::Matching { .. } => Arc::new(self.read(entry.event())),
+        }
+    }
+
+    /// What of an event is meant, where nobody else asks.
+    pub(crate) fn read(&self, event: &RecordedEvent) -> Decoded<E> {
+        match self {
+            Selection::Type { read, .. } => read(event),
             Selection::Matching { patterns, wrap } => {
-                let event_type = entry.event().event_type();
+                let event_type = event.event_type();
                 let is_meant = patterns.iter().any(|pattern| pattern.matches(event_type));
-                Arc::new(Ok(is_meant
-                    .then(|| Arc::new(wrap(entry)))
-                    .into_iter()
-                    .collect()))
+                let meant = is_meant.then(|| Arc::new(wrap(event)));
+                Ok(meant.into_iter().collect())
             }
         }
     }

@@ -244,7 +244,9 @@ impl<E: Send + Sync + 'static> Follower<E> {
             }
         }
         if let Some(edge) = self.ready.front_mut() {
-            edge.leave_out(std::mem::take(&mut self.missed));
+            let missed = std::mem::take(&mut self.missed);
+            self.bridge.metrics().left_out.increment(missed);
+            edge.leave_out(missed);
         }
         Ok(true)
     }

@@ -61,13 +61,13 @@ pub struct EventSubscription<E, K = Persistent> {
     wants: Wants<E>,
     after: Option<Cursor>,
     resume: Option<Resume>,
-    revoked: CancellationToken,
+    revoked: Option<CancellationToken>,
     kind: PhantomData<fn() -> K>,
 }
 
 /// Which events a client gets.
 pub(crate) struct Wants<E> {
-    pub(crate) selection: Selection<E>,
+    pub(crate) selection: Arc<Selection<E>>,
     filter: Option<Filter<E>>,
     authorize: Option<Authorize<E>>,
     pub(crate) slow_client: SlowClient,
@@ -92,14 +92,14 @@ impl<E: Send + Sync + 'static, K> EventSubscription<E, K> {
         Self {
             bridge,
             wants: Wants {
-                selection,
+                selection: Arc::new(selection),
                 filter: None,
                 authorize: None,
                 slow_client: SlowClient::default(),
             },
             after: None,
             resume: None,
-            revoked: CancellationToken::new(),
+            revoked: None,
             kind: PhantomData,
         }
     }
@@ -126,7 +126,7 @@ impl<E: Send + Sync + 'static, K> EventSubscription<E, K> {
     /// Ends the subscription with [`BridgeError::Revoked`] as soon as `revoked` is cancelled, whether there are
     /// events or not.
     pub fn until_revoked(mut self, revoked: CancellationToken) -> Self {
-        self.revoked = revoked;
+        self.revoked = Some(revoked);
         self
     }
 
@@ -137,7 +137,9 @@ impl<E: Send + Sync + 'static, K> EventSubscription<E, K> {
     }
 
     fn check_access(&self) -> Result<(), BridgeError> {
-        if self.revoked.is_cancelled() || self.wants.access(None) != Access::Granted {
+        let revoked = self.revoked.as_ref();
+        let is_revoked = revoked.is_some_and(CancellationToken::is_cancelled);
+        if is_revoked || self.wants.access(None) != Access::Granted {
             return Err(BridgeError::Forbidden);
         }
         Ok(())
@@ -199,7 +201,7 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
         if let Some(resume) = &self.resume {
             resume.begin(follower.cursor(None).as_str());
         }
-        Ok(EventStream::new(follower, self.revoked))
+        Ok(EventStream::new(follower, self.revoked.unwrap_or_default()))
     }
 
     /// Where the events lie, in an order of its own.
@@ -225,7 +227,9 @@ impl<E: Send + Sync + 'static> EventSubscription<E, Realtime> {
     async fn begin(self) -> Result<LiveStream<E>, BridgeError> {
         self.check_access()?;
         let patterns = self.wants.selection.patterns()?;
-        let view = self.bridge.channels().listen(patterns).await?;
-        Ok(LiveStream::new(view, self.wants, self.revoked))
+        let selection = &self.wants.selection;
+        let ear = self.bridge.channels().listen(patterns, selection).await?;
+        let left_out = self.bridge.metrics().left_out.clone();
+        Ok(LiveStream::new(ear, self.wants, self.revoked, left_out))
     }
 }

@@ -54,6 +54,12 @@ pub(super) struct Close {
     reason: String,
 }
 
+impl Close {
+    pub(super) fn code(&self) -> u16 {
+        self.code.code()
+    }
+}
+
 impl From<Close> for Message {
     fn from(close: Close) -> Self {
         Message::Close(Some(CloseFrame {

@@ -34,8 +34,8 @@ pub struct Limits {
     /// How long after a ping a socket may be silent before its connection is dropped. 12 s by default.
     pub pong_timeout: Duration,
     /// How long one write may take before its connection is dropped: what holds against clients that
-    /// stop reading. A stream of server-sent events ends then, though the connection that cannot be
-    /// written to stays until TCP or a proxy gives it up. 10 s by default.
+    /// stop reading. A stream of server-sent events ends then; that its connection is closed too is the
+    /// [listener's](super::GraphqlTransport::listener) part. 10 s by default.
     pub write_timeout: Duration,
     /// How often a silent stream of server-sent events gets a comment. 15 s by default.
     pub keep_alive: Duration,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ::metrics::Gauge;
 use async_graphql::parser::types::{OperationType, Selection};
 use async_graphql::{Data, Executor, Request, Response, ServerError, Variables};
 use futures::stream::{BoxStream, StreamExt, unfold};
@@ -12,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::running::{Given, Running};
 use super::{Resume, Session, Shared, refusal};
+use crate::metrics;
 
 /// How many results a client may be behind the others before it goes on by itself.
 const WINDOW: usize = 128;
@@ -55,11 +57,11 @@ enum Told {
 }
 
 /// All executions that are shared.
-#[derive(Default)]
 pub(super) struct Shares {
     /// Whose results are shared.
     fields: Vec<String>,
     shares: Mutex<HashMap<Arc<Asked>, Executed>>,
+    shared: Gauge,
 }
 
 /// An execution, and how many clients it has.
@@ -82,6 +84,7 @@ impl Shares {
         Self {
             fields,
             shares: Mutex::default(),
+            shared: metrics::shared(),
         }
     }
 
@@ -124,6 +127,7 @@ impl Shares {
             executed.clients -= 1;
             if executed.clients == 0 {
                 shares.remove(&share.asked);
+                self.shared.decrement(1.0);
             }
         }
     }
@@ -135,6 +139,7 @@ impl Shares {
             && Arc::ptr_eq(&executed.share, share)
         {
             shares.remove(&share.asked);
+            self.shared.decrement(1.0);
         }
         // Nobody may be there any more.
         let _ = share.told.send(last);
@@ -196,6 +201,7 @@ impl<E: Executor> Shared<E> {
             told: broadcast::Sender::new(WINDOW),
             resume: Resume::new(None),
         });
+        self.shares.shared.increment(1.0);
         let stop = CancellationToken::new();
         let running = self.run_alone(asked.request(), session, Some(share.resume.clone()));
         let telling = tell_all(Arc::clone(self), Arc::clone(&share), running);

@@ -1,12 +1,14 @@
 //! One WebSocket from its upgrade to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::{Executor, Request};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
+use futures::{FutureExt, SinkExt};
 use tokio::time::{
     Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at,
 };
@@ -16,9 +18,13 @@ use super::outbox::{NotBegun, Outbox};
 use super::protocol::{ClientMessage, Payload, SUBPROTOCOL, ServerMessage};
 use super::running::Given;
 use super::{Init, Refusal, Session, Shared, refusal};
+use crate::metrics;
 
 /// A socket that waits has this much of a buffer, and more only while a message needs it.
 const BUFFER_BYTES: usize = 4 * 1024;
+
+/// How many results go out at once, where so many are ready. The client is heard in between.
+const BATCH: usize = 32;
 
 /// A message that is a little too long is read, so that the client hears why its socket is closed.
 const READ_FACTOR: usize = 4;
@@ -41,8 +47,9 @@ pub(super) async fn upgrade<E: Executor>(
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
+            let open = shared.sockets.open();
             Connection::new(shared, headers, socket).serve().await;
-            drop(permit);
+            drop((open, permit));
         })
 }
 
@@ -123,6 +130,7 @@ impl<E: Executor> Connection<E> {
         // What ran for the client ends now, not when the client answers the close frame.
         drop((outbox, handshake));
         if let End::Close(close) = end {
+            metrics::closed(close.code());
             let within = Instant::now() + shared.limits.write_timeout;
             let closing = async {
                 if socket.send(close.into()).await.is_ok() {
@@ -169,13 +177,14 @@ impl<E: Executor> Connection<E> {
             }
             () = sleep_until(pong_due), if self.pong_due.is_some() => {
                 tracing::debug!("a client did not answer a ping, and was dropped");
+                metrics::dropped();
                 Err(End::Gone)
             }
             _ = self.pings.tick() => {
                 self.pong_due.get_or_insert(Instant::now() + self.shared.limits.pong_timeout);
                 self.write(Message::Ping(Default::default())).await
             }
-            (id, given) = self.outbox.next() => self.put(&id, given.as_ref()).await,
+            (id, given) = self.outbox.next() => self.put(id, given).await,
         }
     }
 
@@ -276,40 +285,72 @@ impl<E: Executor> Connection<E> {
         }
     }
 
-    async fn put(&mut self, id: &str, given: Option<&Given>) -> Result<(), End> {
+    /// Writes what an operation gives, and what others have ready, in their turns; then all of it goes out.
+    async fn put(&mut self, id: Arc<str>, given: Option<Given>) -> Result<(), End> {
+        let within = self.shared.limits.write_timeout;
+        let mut next = Some((id, given));
+        for left in (0..BATCH).rev() {
+            let Some((id, given)) = next.take() else {
+                break;
+            };
+            let message = self.message(&id, given.as_ref())?;
+            in_time(within, self.socket.feed(message)).await?;
+            if left > 0 {
+                next = self.outbox.next().now_or_never();
+            }
+        }
+        in_time(within, self.socket.flush()).await
+    }
+
+    fn message(&self, id: &str, given: Option<&Given>) -> Result<Message, End> {
         let message = match given {
             Some(Given::Next(response, _)) => {
+                self.shared.sockets.results.increment(1);
                 let payload = Payload::Response(response);
                 ServerMessage::Next { id, payload }
             }
             Some(Given::Shared(result)) => {
+                self.shared.sockets.results.increment(1);
                 let payload = Payload::Json(&result.json);
                 ServerMessage::Next { id, payload }
             }
             Some(Given::Error(payload)) => ServerMessage::Error { id, payload },
             None => ServerMessage::Complete { id },
         };
-        self.say(&message).await
+        written(&message)
     }
 
     async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {
-        match serde_json::to_string(message) {
-            Ok(text) => self.write(Message::Text(text.into())).await,
-            Err(error) => {
-                tracing::error!(%error, "a response cannot be written as JSON, and its socket is dropped");
-                Err(End::Gone)
-            }
-        }
+        self.write(written(message)?).await
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {
-        match timeout(self.shared.limits.write_timeout, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => {
-                tracing::debug!("a client stopped reading, and was dropped");
-                Err(End::Gone)
-            }
+        let within = self.shared.limits.write_timeout;
+        in_time(within, self.socket.send(message)).await
+    }
+}
+
+fn written(message: &ServerMessage<'_>) -> Result<Message, End> {
+    match serde_json::to_string(message) {
+        Ok(text) => Ok(Message::Text(text.into())),
+        Err(error) => {
+            tracing::error!(%error, "a response cannot be written as JSON, and its socket is dropped");
+            Err(End::Gone)
+        }
+    }
+}
+
+/// Gives a client up that does not take what is written within so long.
+async fn in_time(
+    within: Duration,
+    writing: impl Future<Output = Result<(), axum::Error>>,
+) -> Result<(), End> {
+    match timeout(within, writing).await {
+        Ok(written) => written.map_err(|_| End::Gone),
+        Err(_) => {
+            tracing::debug!("a client stopped reading, and was dropped");
+            metrics::dropped();
+            Err(End::Gone)
         }
     }
 }

@@ -106,6 +106,7 @@ impl EventStream {
             session,
             permit,
         } = self;
+        let open = shared.streams.open();
         let mut running = shared.run(request, &session, Some(resume));
         loop {
             let room = match timeout(shared.limits.write_timeout, events.reserve()).await {
@@ -130,15 +131,17 @@ impl EventStream {
                 break;
             };
             match event(given) {
-                Ok(event) => room.send(Part::Next(event)),
+                Ok(event) => {
+                    shared.streams.results.increment(1);
+                    room.send(Part::Next(event));
+                }
                 Err(error) => {
                     tracing::error!(%error, "a response cannot be written as JSON, and its stream is cut");
                     break;
                 }
             }
         }
-        drop(running);
-        drop(permit);
+        drop((running, open, permit));
     }
 }
 

@@ -12,6 +12,7 @@ on_both_stores![
     a_cursor_behind_which_events_were_trimmed_away_has_expired,
     a_cursor_moves_past_what_is_left_out,
     a_client_begins_where_a_state_was_read,
+    a_cursor_ahead_of_a_server_that_has_lost_events_is_told_from_others,
 ];
 
 async fn refused(world: &World, cursor: Cursor) -> String {
@@ -113,4 +114,15 @@ async fn a_client_begins_where_a_state_was_read(world: World) {
     let stream = bridge.events::<Moved>().after(Some(bridge.cursor(&token)));
     let (numbers, _) = numbers(&mut stream.subscribe().await.unwrap(), 4).await;
     assert_eq!(numbers, [5, 6, 7, 8]);
+}
+
+async fn a_cursor_ahead_of_a_server_that_has_lost_events_is_told_from_others(world: World) {
+    // Where the events were that the client has seen.
+    let before = World::memory(1).await;
+    let bridge = before.bridge();
+    world.move_to("a", 0..1).await;
+    let mut stream = bridge.events::<Moved>().subscribe().await.unwrap();
+    before.move_to("a", 0..3).await;
+    let (_, cursor) = numbers(&mut stream, 3).await;
+    assert_eq!(refused(&world, cursor.unwrap()).await, "CURSOR_AHEAD");
 }

@@ -77,7 +77,9 @@ async fn listen(bridge: &EventSubscriptionBridge) -> LiveStream<Chunk> {
     bridge.realtime::<Chunk>().subscribe().await.unwrap()
 }
 
-async fn next_live<E>(stream: &mut LiveStream<E>) -> Option<async_graphql::Result<Live<E>>> {
+async fn next_live<E: Send + Sync + 'static>(
+    stream: &mut LiveStream<E>,
+) -> Option<async_graphql::Result<Live<E>>> {
     tokio::time::timeout(PATIENCE, stream.next()).await.unwrap()
 }
 

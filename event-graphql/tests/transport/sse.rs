@@ -255,5 +255,7 @@ async fn a_client_that_never_reads_stops_its_stream() {
     .await;
     server.streams(1).await;
     server.streams(0).await;
-    drop(answer);
+    // Its connection is closed too, though it could not be written to: who writes to it hears that it is gone.
+    let mut stream = answer.stream.into_inner();
+    soon(async { while stream.write_all(b" ").await.is_ok() {} }).await;
 }

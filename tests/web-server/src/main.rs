@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
         .with_context(|| format!("port {} is not to be had", arguments.port))?;
     println!(r#"{{"port":{}}}"#, listener.local_addr()?.port());
     tokio::select! {
-        served = axum::serve(listener, app).into_future() => served?,
+        served = axum::serve(transport.listener(listener), app).into_future() => served?,
         () = shutdown_signal() => transport.shutdown().await,
     }
     drop(listening);
