@@ -24,8 +24,11 @@ const TOGETHER: usize = 5;
 /// How many are appended at once.
 const AT_ONCE: usize = 500;
 
-/// How often is asked.
-const ASKED: usize = 1_000;
+/// How often is asked where that is quick, and where it is not.
+const ASKED: (usize, usize) = (1_000, 10);
+
+/// Longer than the clocks of two nodes may differ: a scan looks so far behind what it has found.
+const LATER: Duration = Duration::from_secs(6);
 
 /// An event of a usual size.
 #[derive(Clone, Serialize, Deserialize, Event)]
@@ -39,7 +42,7 @@ struct Measured {
 async fn main() -> Result<(), BoxError> {
     let server = RedisServer::start()?;
     let store = RedisStore::connect(server.url()).await?;
-    let correlations = append(&store).await?;
+    let correlations = append(&store, EVENTS).await?;
     let before = used_memory(&server)?;
 
     let service = Service::builder("measured")
@@ -63,25 +66,32 @@ async fn main() -> Result<(), BoxError> {
         EVENTS as f64 / filled.as_secs_f64()
     );
 
-    let backend: Arc<dyn Backend> = Arc::new(store);
+    let backend: Arc<dyn Backend> = Arc::new(store.clone());
     let view = service.projection(CorrelationIndex::NAME)?;
     let indexed = Correlations::new(backend.clone(), feeds::categories()?, Some(view));
     let scanning = Correlations::new(backend, feeds::categories()?, None);
-    let newest = correlations.last().ok_or("nothing was appended")?;
-    let oldest = correlations.first().ok_or("nothing was appended")?;
-    tell("index: any", &indexed, correlations.iter().step_by(17), ASKED).await?;
-    tell("scan: the newest", &scanning, [newest].into_iter().cycle(), ASKED).await?;
-    tell("scan: the oldest of 100,000", &scanning, [oldest].into_iter().cycle(), 10).await?;
+    let (often, seldom) = ASKED;
+    let some = correlations.iter().step_by(17);
+    tell("index: any", &indexed, some, often).await?;
+    let oldest = correlations.iter().take(1).cycle();
+    tell("scan: the oldest of 100,000", &scanning, oldest, seldom).await?;
+    let newest = correlations.iter().rev().take(1).cycle();
+    tell("scan: the newest of a busy time", &scanning, newest, seldom).await?;
+    tokio::time::sleep(LATER).await;
+    let later = append(&store, TOGETHER).await?;
+    let newest = later.iter().cycle();
+    tell("scan: the newest of a quiet time", &scanning, newest, often).await?;
     Ok(())
 }
 
-async fn append(store: &RedisStore) -> Result<Vec<String>, BoxError> {
+/// Appends so many events; the ids of their correlations.
+async fn append(store: &RedisStore, count: usize) -> Result<Vec<String>, BoxError> {
     let codec = Codec::default();
     let category = Category::new("repository")?;
-    let mut correlations = Vec::with_capacity(EVENTS / TOGETHER);
-    for first in (0..EVENTS).step_by(AT_ONCE) {
+    let mut correlations = Vec::with_capacity(count / TOGETHER);
+    for first in (0..count).step_by(AT_ONCE) {
         let mut events = Vec::with_capacity(AT_ONCE);
-        for number in first..first + AT_ONCE {
+        for number in first..count.min(first + AT_ONCE) {
             let mut event = codec.encode(&Measured {
                 repository: format!("octo-test/{}", number % 100),
                 text: "x".repeat(150),
@@ -123,7 +133,11 @@ async fn tell<'a>(
         }
     }
     took.sort();
-    let at = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
+    let at = |share: usize| {
+        took.get((took.len() - 1) * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
     println!(
         "{what}: p50 {:.2?}, p99 {:.2?}, {read} events read",
         at(50),
@@ -134,8 +148,13 @@ async fn tell<'a>(
 
 fn used_memory(server: &RedisServer) -> Result<u64, BoxError> {
     let info = server.command(&["INFO", "memory"])?;
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    Ok(line.ok_or("Redis does not say what it uses")?.trim().parse()?)
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    Ok(line
+        .ok_or("Redis does not say what it uses")?
+        .trim()
+        .parse()?)
 }
 
 fn per_event(bytes: u64) -> f64 {

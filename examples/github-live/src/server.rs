@@ -22,6 +22,9 @@ use crate::{health, page};
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// What is executed once for all who ask for it in the same words, and from now on.
+const SHARED: [&str; 3] = ["events", "repositoryUpdated", "status"];
+
 /// A server of the service.
 pub struct Server {
     live: Live,
@@ -34,6 +37,8 @@ impl Server {
     pub fn new(live: Live, secret: Option<Secret>) -> Self {
         let schema = schema(live.clone());
         let transport = GraphqlTransport::builder(schema.clone())
+            // Everybody is given the same, so that a thousand pages cost what one does.
+            .share(SHARED)
             .on_init(|init| async move { same_origin(&init.headers).map(|()| Data::default()) })
             .on_sse(|headers| async move { same_origin(&headers).map(|()| Data::default()) })
             .build();

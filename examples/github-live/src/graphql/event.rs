@@ -118,7 +118,8 @@ impl EventEdge {
 #[Object]
 impl EventEdge {
     /// The event.
-    async fn event(&self) -> Event {
+    async fn event(&self, ctx: &Context<'_>) -> Event {
+        note(ctx, self.0.cursor_behind());
         Event::new(self.0.recorded().clone())
     }
 
@@ -142,12 +143,14 @@ impl RepositoryUpdate {
 #[Object]
 impl RepositoryUpdate {
     /// What has happened.
-    async fn event(&self) -> Event {
+    async fn event(&self, ctx: &Context<'_>) -> Event {
+        note(ctx, self.0.cursor_behind());
         Event::new(self.0.recorded().clone())
     }
 
     /// The repository with it, and with what may have come since.
     async fn repository(&self, ctx: &Context<'_>) -> Result<Option<Repository>> {
+        note(ctx, self.0.cursor_behind());
         match Event::new(self.0.recorded().clone()).about() {
             Some(name) => Repository::find(ctx, name).await,
             None => Ok(None),
@@ -161,7 +164,8 @@ impl RepositoryUpdate {
     }
 }
 
-/// Makes a cursor the id of an event of a stream of events.
+/// Says where the client is with this item: the id of an event of a stream of events, and where a client goes
+/// on that was too slow for the others. Whichever fields are asked for, one says so.
 pub(super) fn note(ctx: &Context<'_>, cursor: &Cursor) {
     if let Some(resume) = ctx.data_opt::<Resume>() {
         resume.note(cursor.as_str());

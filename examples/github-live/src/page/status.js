@@ -49,7 +49,7 @@ export class Status {
     const { kept, invalidations } = status.contexts;
     setText(
       byId("caches"),
-      `AI contexts: ${kept} kept now, and what was kept forgotten at each of ${counted(invalidations, "event")} of repositories.`,
+      `AI contexts: ${kept} kept; cleared by ${counted(invalidations, "repository event")}.`,
     );
     sample(status.sample);
   }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -150,5 +150,43 @@ impl Socket {
         let data = message["payload"]["data"].as_object_mut().unwrap();
         let first = data.values_mut().next().unwrap();
         first.take()
+    }
+}
+
+/// A stream of server-sent events.
+pub(crate) struct EventSource(BufReader<TcpStream>);
+
+impl EventSource {
+    /// Asks as a browser does that was cut off: with the id of the last event that it saw.
+    pub(crate) async fn open(address: SocketAddr, query: &str, last: Option<&str>) -> Self {
+        let body = json!({ "query": query }).to_string();
+        let last = last.map(|id| format!("Last-Event-ID: {id}\r\n"));
+        // HTTP/1.0, so that there are no chunks.
+        let request = format!(
+            "POST /graphql/stream HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\
+             Content-Type: application/json\r\n{}Content-Length: {}\r\n\r\n{body}",
+            last.unwrap_or_default(),
+            body.len(),
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The id and the data of the next event.
+    pub(crate) async fn next(&mut self) -> (String, Value) {
+        let (mut id, mut data) = (None, None);
+        loop {
+            let mut line = String::new();
+            let read = soon(self.0.read_line(&mut line)).await.unwrap();
+            assert!(read > 0, "the stream has ended");
+            if let Some(text) = line.strip_prefix("id:") {
+                id = Some(text.trim().to_owned());
+            } else if let Some(text) = line.strip_prefix("data:") {
+                data = Some(serde_json::from_str(text.trim()).unwrap());
+            } else if let (Some(_), Some(_), "") = (&id, &data, line.trim()) {
+                return (id.unwrap(), data.unwrap());
+            }
+        }
     }
 }

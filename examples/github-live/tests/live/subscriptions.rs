@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::client::{Socket, data};
+use crate::client::{EventSource, Socket, data};
 use crate::harness::*;
 
 const UPDATED: &str = "subscription ($repository: String, $after: Cursor) {
@@ -175,4 +175,32 @@ async fn pages_of_other_sites_are_not_let_in() {
     let mut socket = Socket::open(served.address, Some("https://elsewhere.example")).await;
     socket.say(json!({ "type": "connection_init" })).await;
     assert_eq!(socket.next().await, Err(Some(4403)));
+}
+
+/// Whichever fields are asked for, each event has an id to go on from.
+#[tokio::test]
+async fn a_stream_of_events_is_gone_on_with_behind_the_last_id() {
+    let served = Served::in_memory().await;
+    let query = "subscription { repositoryUpdated { event { version } } }";
+    let mut events = EventSource::open(served.address, query, None).await;
+    until_subscribed(&served, 1).await;
+    for number in 1..=10 {
+        served.deliver("issues", issue("opened", number)).await;
+    }
+    let version = |data: &Value| {
+        let event = &data["data"]["repositoryUpdated"]["event"];
+        event["version"].as_u64().unwrap()
+    };
+    let (mut last, first) = events.next().await;
+    assert_eq!(version(&first), 1);
+    // A new connection after every few. The issues are 10, and the first is told with two events more.
+    for expected in 2..=12 {
+        let (id, data) = events.next().await;
+        assert_eq!(version(&data), expected);
+        last = id;
+        if expected % 3 == 0 {
+            events = EventSource::open(served.address, query, Some(&last)).await;
+        }
+    }
+    assert!(!last.is_empty());
 }
