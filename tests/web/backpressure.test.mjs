@@ -79,7 +79,7 @@ test('a WebSocket that never reads is closed within the write timeout, and its c
   const socket = await subscribed(t, server, feed);
   const text = 'x'.repeat(64 * KIB);
   socket.ws.pause();
-  const events = 1_000;
+  const events = 400;
   const adding = feed.add('lane', 0, events, text);
   await until('the server gives it up', async () => (await server.stats()).clients === 0);
   await adding;
@@ -102,6 +102,7 @@ test('a stream of server-sent events that is never read ends within the write ti
   const redis = await RedisServer.start(t, { memory: true });
   const server = await WebServer.start(t, redis, { writeTimeout: 500 });
   const feed = new Feed(redis.client());
+  const { sockets } = await server.stats();
   const socket = net.connect(server.port, '127.0.0.1');
   atEnd(t, () => socket.destroy());
   const body = JSON.stringify({ query: LONG });
@@ -113,6 +114,8 @@ test('a stream of server-sent events that is never read ends within the write ti
   const adding = feed.add('lane', 0, 1_000, 'x'.repeat(64 * KIB));
   await until('the server gives it up', async () => (await server.stats()).clients === 0);
   await adding;
+  // Its connection is closed, too, though it has not read what was sent to it.
+  await until('its connection is closed', async () => (await server.stats()).sockets <= sockets);
 });
 
 test('a hot subscription does not hold up a quiet one of the same socket', async (t) => {

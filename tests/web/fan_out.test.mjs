@@ -13,9 +13,16 @@ import { until } from './support/wait.mjs';
 const CLIENTS = 1_000;
 const EVENTS = 20;
 
-test('1,000 clients of three kinds on one field have one reader in Redis', async (t) => {
+for (const share of [false, true]) {
+  const executed = share ? 'executed once for all' : 'each executed by itself';
+  test(`1,000 clients of three kinds on one field have one reader in Redis, ${executed}`, (t) =>
+    fanOut(t, share ? { share } : {}),
+  );
+}
+
+async function fanOut(t, options) {
   const redis = await RedisServer.start(t, { memory: true });
-  const server = await WebServer.start(t, redis);
+  const server = await WebServer.start(t, redis, options);
   const client = redis.client();
   const connections = async () => (await client.client('LIST')).trim().split('\n').length;
   assert.equal(await readersIn(client), 0);
@@ -25,11 +32,16 @@ test('1,000 clients of three kinds on one field have one reader in Redis', async
     follow(KINDS[number % KINDS.length], server.port),
   );
   atEnd(t, () => followers.forEach((follower) => follower.stop()));
-  await until('all look', async () => (await server.stats()).clients === CLIENTS);
+  if (!options.share) {
+    await until('all look', async () => (await server.stats()).clients === CLIENTS);
+  }
   const feed = new Feed(client);
   await begun(followers, feed);
 
-  assert.equal((await server.stats()).readers, 1);
+  const { clients, readers, shared } = await server.stats();
+  assert.equal(readers, 1);
+  // Of those that ask in the same words, one looks for all.
+  if (options.share) assert.ok(clients === shared && shared <= KINDS.length, `${clients} look`);
   assert.equal(await readersIn(client), 1);
   assert.ok((await connections()) <= before + 1, 'there is no connection but the reader');
 
@@ -41,4 +53,4 @@ test('1,000 clients of three kinds on one field have one reader in Redis', async
     const { clients, readers } = await server.stats();
     return clients === 0 && readers === 0 && (await readersIn(client)) === 0;
   });
-});
+}

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Have events invalidate what loaders have loaded. A reader runs for that as long as the server.
     #[arg(long)]
     pub(crate) cache: bool,
+    /// Execute once what several clients ask for in the same words.
+    #[arg(long)]
+    pub(crate) share: bool,
     /// For how long a client may not read, in milliseconds.
     #[arg(long)]
     write_timeout: Option<u64>,

@@ -9,13 +9,14 @@ use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use event_core::{Category, Maintenance, Service, TrimPolicy};
-use event_graphql::EventSubscriptionBridge;
+use event_graphql::{EventSubscriptionBridge, GraphqlTransport};
 use event_redis::RedisStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::events::Stepped;
 use crate::rights::Rights;
+use crate::schema::ServerSchema;
 use crate::stars::{Barrier, CachedStars};
 
 /// How many events are stored by one append.
@@ -26,6 +27,7 @@ pub(crate) struct Controls {
     pub(crate) store: RedisStore,
     pub(crate) bridge: EventSubscriptionBridge,
     pub(crate) service: Service,
+    pub(crate) transport: GraphqlTransport<ServerSchema>,
     pub(crate) rights: Rights,
     pub(crate) stars: CachedStars,
     pub(crate) barrier: Arc<Barrier>,
@@ -52,12 +54,22 @@ async fn stats(State(controls): State<Controls>) -> Json<Value> {
     Json(json!({
         "readers": controls.bridge.readers(),
         "clients": controls.bridge.clients(),
+        "shared": controls.transport.shared_executions(),
         // How far feeds have been read.
         "read": controls.bridge.positions().to_string(),
         "held": controls.barrier.held(),
+        "sockets": sockets(),
         "rss": status("VmRSS:"),
         "peak": status("VmHWM:"),
     }))
+}
+
+/// How many sockets this process has, where the system tells it.
+fn sockets() -> Option<usize> {
+    let files = std::fs::read_dir("/proc/self/fd").ok()?;
+    let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:"));
+    Some(sockets.count())
 }
 
 /// How many bytes of memory this process has or had, where the system tells it.

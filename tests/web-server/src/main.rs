@@ -55,7 +55,9 @@ async fn main() -> anyhow::Result<()> {
         .data(rights.clone())
         .extension(FreshPerEvent::new().loader(stars.clone()))
         .finish();
+    let shared: &[&str] = if arguments.share { &["stepped"] } else { &[] };
     let transport = GraphqlTransport::builder(schema.clone())
+        .share(shared.iter().copied())
         .limits(arguments.limits())
         .on_init(rights::on_init)
         .on_sse(rights::on_sse)
@@ -64,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         store,
         bridge,
         service,
+        transport: transport.clone(),
         rights,
         stars,
         barrier,

@@ -3,33 +3,37 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_graphql::Data;
 use axum::http::{HeaderMap, header};
-use event_graphql::{Init, Refusal};
+use event_graphql::{Init, Refusal, Session};
 use tokio_util::sync::CancellationToken;
 
 /// The token that is known to nobody.
 const WRONG: &str = "wrong";
 
 /// Lets a socket in, unless its token is wrong.
-pub(crate) async fn on_init(init: Init) -> Result<Data, Refusal> {
+pub(crate) async fn on_init(init: Init) -> Result<Session, Refusal> {
     let token = init
         .payload
         .as_ref()
         .and_then(|payload| payload["token"].as_str());
     match token {
         Some(WRONG) => Err(Refusal::Forbidden("the token is wrong".into())),
-        _ => Ok(Data::default()),
+        _ => Ok(everybody()),
     }
 }
 
 /// Lets a request for server-sent events in, unless its token is wrong.
-pub(crate) async fn on_sse(headers: HeaderMap) -> Result<Data, Refusal> {
+pub(crate) async fn on_sse(headers: HeaderMap) -> Result<Session, Refusal> {
     let token = headers.get(header::AUTHORIZATION);
     match token.and_then(|token| token.to_str().ok()) {
         Some(WRONG) => Err(Refusal::Unauthenticated("the token is wrong".into())),
-        _ => Ok(Data::default()),
+        _ => Ok(everybody()),
     }
+}
+
+/// What everybody may see who is let in is the same.
+fn everybody() -> Session {
+    Session::default().audience("everybody")
 }
 
 /// The rights of all users, each until it is revoked.
