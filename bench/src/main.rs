@@ -13,6 +13,7 @@ mod emit;
 mod execute;
 mod feed;
 mod hearing;
+mod invalidate;
 mod kept;
 mod latency;
 mod load;
@@ -106,6 +107,7 @@ async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     realtime::measure(plan, report).await?;
     hearing::measure(plan, report).await?;
     screens::measure(plan, report).await?;
+    invalidate::measure(plan, report).await?;
     memory::measure(plan, report).await?;
     dispatch::measure(plan, report).await?;
     replay::measure(plan, report).await

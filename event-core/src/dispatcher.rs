@@ -16,6 +16,7 @@ use crate::event::Declared;
 use crate::failure::{Classifier, ErrorClass, Policy};
 use crate::handler::{Context, Delivery, Handler, HandlerError, Past};
 use crate::metrics::{self, HandlerMetrics};
+use crate::partition::Partition;
 use crate::pattern::Pattern;
 use crate::publisher::{Prepared, Publisher};
 use crate::recorded::RecordedEvent;
@@ -179,10 +180,11 @@ impl Dispatcher {
     pub(crate) async fn attempt(
         &self,
         route: &Route,
+        partition: Option<&Partition>,
         event: &RecordedEvent,
         attempt: u32,
     ) -> Result<Prepared, HandlerError> {
-        let context = self.context(route, event, attempt);
+        let context = self.context(route, partition, event, attempt);
         let work = async { self.prepare(route, call(route, &context).await?).await };
         let begun = Instant::now();
         let result = within(&context, work).await;
@@ -199,12 +201,13 @@ impl Dispatcher {
     pub(crate) async fn replay(
         &self,
         route: &Route,
+        partition: &Partition,
         event: &RecordedEvent,
         attempt: u32,
     ) -> Result<usize, HandlerError> {
         let context = Context {
             is_replay: true,
-            ..self.context(route, event, attempt)
+            ..self.context(route, Some(partition), event, attempt)
         };
         let work = async {
             let emissions = call(route, &context).await?;
@@ -214,10 +217,17 @@ impl Dispatcher {
         within(&context, work).await
     }
 
-    fn context(&self, route: &Route, event: &RecordedEvent, attempt: u32) -> Context {
+    fn context(
+        &self,
+        route: &Route,
+        partition: Option<&Partition>,
+        event: &RecordedEvent,
+        attempt: u32,
+    ) -> Context {
         Context {
             handler: Arc::clone(&route.name),
             group: Arc::clone(&self.group),
+            partition: partition.cloned(),
             event: event.clone(),
             attempt,
             part: 0,

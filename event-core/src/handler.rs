@@ -16,6 +16,7 @@ use crate::dependencies::{Dependencies, DependencyType, Dependent, MissingDepend
 use crate::emit::{Emission, Emit, Emits, Origin};
 use crate::event::{Declared, Event, PastEvent};
 use crate::failure::{Classifier, Classify, OnExhausted, Policy, Retry, class_of, class_of_any};
+use crate::partition::Partition;
 use crate::recorded::{Position, RecordedEvent};
 
 /// Something that reacts to events. The attribute `#[event_handler]` implements it; by hand it is
@@ -70,6 +71,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Context {
     pub(crate) handler: Arc<str>,
     pub(crate) group: Arc<str>,
+    /// `None` for a realtime event.
+    pub(crate) partition: Option<Partition>,
     pub(crate) event: RecordedEvent,
     pub(crate) attempt: u32,
     /// Which part of an event it is whose type was split, counted from 0.
@@ -87,6 +90,17 @@ impl Context {
     /// The group that it runs in.
     pub fn group(&self) -> &str {
         &self.group
+    }
+
+    /// The event as it is recorded; of one whose type was split, the part that is handled.
+    pub fn event(&self) -> &RecordedEvent {
+        &self.event
+    }
+
+    /// The partition that the event lies in, in which its position is; `None` for a realtime event, which
+    /// lies nowhere.
+    pub fn partition(&self) -> Option<&Partition> {
+        self.partition.as_ref()
     }
 
     /// The id of the event.

@@ -77,6 +77,7 @@ const HANDLER: &str = "event.handler";
 const CHANGE: &str = "event.lease.change";
 const TYPE: &str = "event.type";
 const AGGREGATE: &str = "event.aggregate.type";
+const CACHE: &str = "event.cache";
 
 /// What stands for this framework in the label that OpenTelemetry wants for messages.
 const THIS_SYSTEM: &str = "event";
@@ -198,8 +199,35 @@ pub const STATES_PASSED_OVER: Metric = Metric {
     description: "Snapshots and cached states that could not be used, so that a whole history was read",
 };
 
+/// Values that a cache had.
+pub const CACHE_HITS: Metric = Metric {
+    name: "event.cache.hits",
+    kind: MetricKind::Counter,
+    unit: Unit::Count,
+    labels: &[CACHE],
+    description: "Times that a shared cache was asked for a value and had it",
+};
+
+/// Values that a cache had not.
+pub const CACHE_MISSES: Metric = Metric {
+    name: "event.cache.misses",
+    kind: MetricKind::Counter,
+    unit: Unit::Count,
+    labels: &[CACHE],
+    description: "Times that a shared cache was asked for a value and had none",
+};
+
+/// Values that were removed from a cache.
+pub const CACHE_INVALIDATED: Metric = Metric {
+    name: "event.cache.invalidated",
+    kind: MetricKind::Counter,
+    unit: Unit::Count,
+    labels: &[CACHE],
+    description: "Values that were removed from a shared cache, by events or by hand",
+};
+
 /// All metrics there are.
-pub const ALL: [Metric; 13] = [
+pub const ALL: [Metric; 16] = [
     SENT,
     CONSUMED,
     PROCESS_DURATION,
@@ -213,6 +241,9 @@ pub const ALL: [Metric; 13] = [
     COMMITS,
     RETIRED,
     STATES_PASSED_OVER,
+    CACHE_HITS,
+    CACHE_MISSES,
+    CACHE_INVALIDATED,
 ];
 
 /// Tells the recorder of the program the units and descriptions of all metrics. To be called once,
@@ -236,6 +267,20 @@ pub fn describe() {
 /// Counts the [reconnects](RECONNECTS) to a server; for stores.
 pub fn reconnects(server: &str) -> Counter {
     counter(&RECONNECTS, &[(SERVER, server)])
+}
+
+/// Counts what a shared cache was asked for: the [hits](CACHE_HITS) and the [misses](CACHE_MISSES); for stores.
+pub fn cache_lookups(cache: &str) -> (Counter, Counter) {
+    let labels = [(CACHE, cache)];
+    (
+        counter(&CACHE_HITS, &labels),
+        counter(&CACHE_MISSES, &labels),
+    )
+}
+
+/// Counts the values that are [removed](CACHE_INVALIDATED) from a shared cache; for stores.
+pub fn cache_invalidated(cache: &str) -> Counter {
+    counter(&CACHE_INVALIDATED, &[(CACHE, cache)])
 }
 
 /// Counts events that are passed over, since their type is [retired](RETIRED).

@@ -217,6 +217,13 @@ impl Cluster {
         }
     }
 
+    /// Links to every node that serves slots, as far as is known.
+    pub(crate) fn primaries(&self) -> Vec<Arc<Links>> {
+        let topology = Arc::clone(&self.shared.topology.borrow());
+        let owners = topology.owners();
+        owners.map(|node| Arc::clone(&node.links)).collect()
+    }
+
     /// Links to the node that a slot is moving to, where an error says so.
     pub(crate) fn moving_to(&self, error: &RedisError) -> Option<Arc<Links>> {
         let is_moving = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);

@@ -720,6 +720,15 @@ impl Connections {
         }
     }
 
+    /// Links to every server that has keys.
+    pub(crate) fn primaries(&self) -> Vec<Arc<Links>> {
+        match self {
+            Self::Server(links) => vec![Arc::clone(links)],
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.primaries(),
+        }
+    }
+
     /// Waits until another server than that of `links` serves a slot.
     pub(crate) async fn left(&self, slot: Option<u16>, links: &Arc<Links>) {
         match (self, slot) {

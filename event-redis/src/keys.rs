@@ -92,6 +92,16 @@ impl Keys {
         }
     }
 
+    /// What the keys of a cache's entries begin with. Each entry has a slot of its own.
+    pub(crate) fn cache_entries(&self, cache: &str) -> String {
+        format!("{}cache:{cache}:", self.prefix)
+    }
+
+    /// What the keys of a cache's tags begin with.
+    pub(crate) fn cache_tags(&self, cache: &str) -> String {
+        format!("{}cache-tag:{cache}:", self.prefix)
+    }
+
     /// The instances of a group.
     pub(crate) fn members(&self, group: &str) -> String {
         format!("{{{}group:{group}}}:members", self.prefix)
@@ -441,6 +451,13 @@ mod tests {
             "{app:projection:pushes}:v2:document:a}b"
         );
         assert_eq!(keys.fields("a"), "{app:projection:pushes}:v2:fields:a");
+    }
+
+    #[test]
+    fn everything_of_a_cache_is_under_the_prefix() {
+        let keys = Keys::new("app:".into());
+        assert_eq!(keys.cache_entries("views"), "app:cache:views:");
+        assert_eq!(keys.cache_tags("views"), "app:cache-tag:views:");
     }
 
     #[test]

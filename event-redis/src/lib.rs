@@ -22,6 +22,7 @@
 //!   [`Realtime`](event_core::Realtime) events, and has a [`Maintenance`](event_core::Maintenance)
 //! - [`RedisStoreBuilder`]: what can be chosen
 //! - [`Durability`]: what the server must keep of what it has acknowledged
+//! - [`RedisCache`]: values that several processes share, until an event invalidates them
 //! - [`ConnectError`], [`Weakness`]: why a server is refused, and the setting to change
 //!
 //! With the feature `cluster` the server may be any node of a Redis Cluster: the store finds the others, and
@@ -51,13 +52,16 @@
 //! | `{events:<category>}:format` | string | the number of this layout: `1` |
 //! | `{group:<group>}:members` | sorted set | the instances of a group, by when they expire |
 //! | `{group:<group>}:changes` | stream | wakes the instances of a group |
+//! | `cache:<name>:<key>` | hash | a value of a cache, and what it knows of; or that it is being loaded |
+//! | `cache-tag:<name>:<tag>` | sorted set | the keys of entries with a tag, by when they are gone |
 //!
 //! Of a further partition, its own feed stands between the braces. A prefix, where one is chosen,
-//! stands before `events` and `group`. Realtime events are published on the
+//! stands before `events`, `group` and `cache`. Realtime events are published on the
 //! channel that is their type; channels have no prefix and know no databases.
 
 mod append;
 mod builder;
+mod cache;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod commit;
@@ -69,6 +73,7 @@ mod emissions;
 mod error;
 mod feed;
 mod gathering;
+mod glob;
 mod groups;
 mod history;
 mod keys;
@@ -91,6 +96,10 @@ mod trim;
 mod wire;
 
 pub use builder::RedisStoreBuilder;
+pub use cache::{
+    AsOf, CacheEntry, CacheError, CacheLoad, CacheValue, InvalidCacheName, InvalidKeyPattern,
+    RedisCache,
+};
 pub use durability::Durability;
 pub use error::{ConnectError, Weakness};
 pub use store::RedisStore;

@@ -12,6 +12,7 @@ use redis::{Cmd, RedisWrite, Value};
 
 use crate::connection::Request;
 use crate::error::UnexpectedReply;
+use crate::glob::literal;
 use crate::scripts::{ADOPT, HISTORIES, STAGE_HISTORY, SWAP_HISTORY, swap_status};
 use crate::store::Parts;
 use crate::wire::{self, Unreadable};
@@ -73,18 +74,6 @@ pub(crate) async fn histories(
         }
     }
     Ok(page)
-}
-
-/// A text as a pattern that only it matches.
-fn literal(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern
 }
 
 /// The positions of those events that no history has.

@@ -139,6 +139,22 @@ pub(crate) static INSPECT: LazyLock<Script> = script!("inspect");
 /// Redrives or discards dead letters: see the script.
 pub(crate) static CHOOSE: LazyLock<Script> = script!("choose");
 
+/// Notes that a value for a cache is being loaded: see the script.
+pub(crate) static CACHE_BEGIN: LazyLock<Script> = script!("cache_begin");
+
+/// Keeps a value in a cache: see the script.
+pub(crate) static CACHE_PUT: LazyLock<Script> = script!("#!lua"; "covers", "cache_put");
+
+/// Removes values from a cache: see the script.
+pub(crate) static CACHE_INVALIDATE: LazyLock<Script> =
+    script!("#!lua"; "covers", "cache_invalidate");
+
+/// Puts an entry of a cache under a tag: see the script.
+pub(crate) static CACHE_TAG: LazyLock<Script> = script!("cache_tag");
+
+/// Takes entries of a cache from under a tag: see the script.
+pub(crate) static CACHE_UNTAG: LazyLock<Script> = script!("cache_untag");
+
 /// The statuses that the append script replies with.
 pub(crate) mod append_status {
     pub(crate) const STORED: i64 = 0;

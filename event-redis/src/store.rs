@@ -21,6 +21,7 @@ use event_core::{
 };
 
 use crate::builder::RedisStoreBuilder;
+use crate::cache::{InvalidCacheName, RedisCache};
 use crate::commit::Checks;
 use crate::connection::{Connections, Connector};
 use crate::courier::Couriers;
@@ -86,6 +87,14 @@ impl RedisStore {
     /// `rediss://…` for TLS (feature `tls`), or `redis+unix:///PATH`.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url.into())
+    }
+
+    /// A cache in the same server, which events invalidate. Its name is one word, as a category is.
+    ///
+    /// # Errors
+    /// [`InvalidCacheName`] where it is not.
+    pub fn cache(&self, name: &str) -> Result<RedisCache, InvalidCacheName> {
+        RedisCache::new(Arc::clone(&self.parts), name)
     }
 
     pub(crate) fn new(parts: Parts) -> Self {

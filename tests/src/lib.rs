@@ -46,6 +46,8 @@ mod documents {
     struct UndoABadDeploy;
     #[doc = include_str!("../../docs/how-to/handle-dead-letters.md")]
     struct HandleDeadLetters;
+    #[doc = include_str!("../../docs/how-to/invalidate-a-cache.md")]
+    struct InvalidateACache;
     #[doc = include_str!("../../docs/how-to/shut-down.md")]
     struct ShutDown;
     #[doc = include_str!("../../docs/how-to/tune-for-a-storm.md")]

@@ -107,7 +107,7 @@ impl RealtimeRunner {
         let mut delays = route.policy.retry.delays();
         let mut attempt = 1;
         loop {
-            let error = match self.dispatcher.attempt(route, event, attempt).await {
+            let error = match self.dispatcher.attempt(route, None, event, attempt).await {
                 Ok(prepared) => {
                     let sent = prepared.sent.events.into_iter();
                     return Ok(sent.map(|published| published.event).collect());

@@ -13,6 +13,7 @@ use super::gate::Permit;
 use super::shared::Shared;
 use crate::dispatcher::Dispatcher;
 use crate::handler::HandlerError;
+use crate::partition::Partition;
 use crate::publisher::Prepared;
 use crate::recorded::RecordedEvent;
 
@@ -22,7 +23,7 @@ pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<Prepared, HandlerEr
 pub(super) fn attempt(
     dispatcher: &Arc<Dispatcher>,
     route: usize,
-    event: RecordedEvent,
+    (partition, event): (Partition, RecordedEvent),
     attempt: u32,
 ) -> Attempt {
     let dispatcher = Arc::clone(dispatcher);
@@ -33,7 +34,7 @@ pub(super) fn attempt(
             position = %event.position()
         );
         dispatcher
-            .attempt(&dispatcher.routes[route], &event, attempt)
+            .attempt(&dispatcher.routes[route], Some(&partition), &event, attempt)
             .instrument(span)
             .await
     })

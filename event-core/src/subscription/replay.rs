@@ -337,7 +337,10 @@ impl Part {
                 () = self.stopping.cancelled() => return false,
                 permit = self.gate.enter() => permit,
             };
-            let result = self.dispatcher.replay(route, event, attempt).await;
+            let replaying = self
+                .dispatcher
+                .replay(route, &self.partition, event, attempt);
+            let result = replaying.await;
             drop(permit);
             let error = match result {
                 Ok(dropped) => {

@@ -1,5 +1,6 @@
 //! Which node serves which slot, as far as is known.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
@@ -144,6 +145,20 @@ impl Topology {
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.iter().map(|(_, node)| node)
+    }
+
+    /// Those that serve slots.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = &Arc<Node>> {
+        let indices: BTreeSet<usize> = self
+            .owners
+            .iter()
+            .flatten()
+            .map(|index| usize::from(*index))
+            .collect();
+        indices
+            .into_iter()
+            .filter_map(|index| self.nodes.get(index))
+            .map(|(_, node)| node)
     }
 
     /// The node at a place, if it is known.

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod caches;
 mod connect;
 mod contract;
 mod failover;

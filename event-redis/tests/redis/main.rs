@@ -7,6 +7,7 @@
 )]
 
 mod append;
+mod caches;
 mod commit;
 mod connect;
 mod dead_letters;

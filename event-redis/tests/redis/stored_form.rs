@@ -7,9 +7,9 @@ use event_core::{
     Acquired, AggregateId, Append, Category, Commit, DeadLetter, DeadLetterReason, EventStore,
     Expected, FeedEntry, Groups, Lease, Maintenance, Metadata, NewEvent, ParallelGroup,
     ParallelGroups, Partition, Position, ProjectionId, ProjectionStep, Projections,
-    RealtimePublisher, Receipt, Reset, Snapshot, Start, TrimPolicy, Writes, adopt,
+    RealtimePublisher, Receipt, Reset, Snapshot, Start, Token, TrimPolicy, Writes, adopt,
 };
-use event_redis::RedisStore;
+use event_redis::{AsOf, RedisStore};
 use event_tests::RedisServer;
 
 use crate::support::{event, event_as, id, only, project, sdlc, server, store, until};
@@ -188,6 +188,7 @@ async fn the_keys_are_those_of_the_table() {
     emit_both_ways(&server, &store, &lease, &shop).await;
 
     project_pushes(&server, &store).await;
+    keep_pushes(&server, &store).await;
 
     // One of the two with known ids is only there when the other has been full.
     let documented = names("## Keys").into_iter().filter(|key| *key != "…:ids:1");
@@ -204,6 +205,7 @@ async fn the_keys_are_those_of_the_table() {
         .replace("<name>", "pushes")
         .replace("<version>", "3")
         .replace("<key>", "octo/hello")
+        .replace("<tag>", "octo")
     };
     let (of_shop, others): (Vec<_>, Vec<_>) =
         documented.partition(|key| key.ends_with(":<n>") || key.ends_with(":partitions"));
@@ -295,6 +297,26 @@ async fn trim_and_adopt(server: &RedisServer, store: &RedisStore) {
         fields.lines().collect::<Vec<_>>(),
         names("## What is trimmed away")
     );
+}
+
+/// Leaves everything that there is of a cache.
+async fn keep_pushes(server: &RedisServer, store: &RedisStore) {
+    let entry = store.cache("pushes").unwrap().entry("octo/hello");
+    let mut token = Token::default();
+    token.reach(only(), Position::new(1_763_900_000_000, 3));
+    let entry = entry.tag("octo");
+    assert!(entry.set(&1, AsOf::token(&token)).await.unwrap());
+    let key = "cache:pushes:octo/hello";
+    let fields = server.command(&["HKEYS", key]).unwrap();
+    assert_eq!(
+        owned(fields.lines().collect()),
+        owned(names("## An entry of a cache"))
+    );
+    let as_of = server.command(&["HGET", key, "asOf"]).unwrap();
+    let place = example("[\"partition").replace("\",\"", "\":\"");
+    assert_eq!(as_of, format!("{{{}}}", place.trim_matches(['[', ']'])));
+    let under = server.command(&["ZRANGE", "cache-tag:pushes:octo", "0", "-1"]);
+    assert_eq!(under.unwrap(), key);
 }
 
 /// Leaves everything that there is of a projection.

@@ -64,7 +64,8 @@ impl Owned {
                     }
                 },
             };
-            let mut attempt = attempt::attempt(&self.dispatcher, route, event, 1);
+            let placed = (self.lease.partition.clone(), event);
+            let mut attempt = attempt::attempt(&self.dispatcher, route, placed, 1);
             match attempt::begin(&mut attempt) {
                 Poll::Ready(result) => self.called(number, route, Round::First, permit, result),
                 Poll::Pending => {
@@ -96,7 +97,8 @@ impl Owned {
             Round::First => 1,
             Round::Again(attempt) => attempt,
         };
-        let call = attempt::attempt(&self.dispatcher, route, event, attempt);
+        let placed = (self.lease.partition.clone(), event);
+        let call = attempt::attempt(&self.dispatcher, route, placed, attempt);
         let shared = Arc::clone(&self.shared);
         let stopping = self.stopping.clone();
         self.units.spawn(async move {

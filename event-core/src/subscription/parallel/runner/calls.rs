@@ -39,7 +39,8 @@ impl ParallelRunner<'_> {
             self.call_later(place, 1, Duration::ZERO);
             return;
         };
-        let mut attempt = attempt::attempt(&self.handler.definition.dispatcher, 0, event, 1);
+        let placed = (self.partitions[place.partition].clone(), event);
+        let mut attempt = attempt::attempt(&self.handler.definition.dispatcher, 0, placed, 1);
         match attempt::begin(&mut attempt) {
             Poll::Ready(result) => self.called(place, permit, result),
             Poll::Pending => {
@@ -62,7 +63,8 @@ impl ParallelRunner<'_> {
         let Some(event) = self.works.get(&place).and_then(|work| work.event.clone()) else {
             return;
         };
-        let call = attempt::attempt(&self.handler.definition.dispatcher, 0, event, number);
+        let placed = (self.partitions[place.partition].clone(), event);
+        let call = attempt::attempt(&self.handler.definition.dispatcher, 0, placed, number);
         let shared = Arc::clone(&self.handler.shared);
         let stopping = self.stopping.clone();
         let opened = self.parts[place.partition].opened;
