@@ -159,7 +159,7 @@ function box(node, x, y, began, chosenId, onChosen) {
     svg("rect", { class: "box", width: BOX.width, height: BOX.height, rx: 9 }),
     svg("rect", { class: "stripe", x: 9, y: 11, width: 3, height: BOX.height - 22, rx: 1.5 }),
     svg("text", { class: "node-type", x: 21, y: 19 }, short(event.type, FITS.type)),
-    svg("text", { class: "node-told", x: 21, y: 34 }, short(`${told} · ${summary(event)}`, FITS.told)),
+    svg("text", { class: "node-told", x: 21, y: 34 }, short([told, summary(event)].filter(Boolean).join(" · "), FITS.told)),
   );
 }
 
