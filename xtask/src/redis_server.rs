@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::package_manager::PackageManager;
+use crate::package_manager::{PackageManager, Software};
 
 /// The variable that names the server, to this command and by this command to the tests.
 pub(crate) const VARIABLE: &str = "REDIS_SERVER_BIN";
@@ -117,7 +117,7 @@ fn install() -> anyhow::Result<()> {
         bail!("there is no redis-server here, and no package manager to install one: {ADVICE}");
     };
     eprintln!("There is no redis-server here. Installing one, without starting a service:");
-    manager.install()
+    manager.install(Software::RedisServer)
 }
 
 fn is_executable(path: &Path) -> bool {

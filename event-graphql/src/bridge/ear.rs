@@ -32,32 +32,28 @@ impl<E: Send + Sync + 'static> Ear<E> {
     /// What was heard next, or how much was left out because the client was too slow. Ends never.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard<E>, u64>> {
         let coop = ready!(poll_proceed(cx));
-        loop {
-            if let Some(heard) = self.try_next() {
-                coop.made_progress();
-                return Poll::Ready(heard);
+        if let Some(heard) = self.try_next() {
+            coop.made_progress();
+            return Poll::Ready(heard);
+        }
+        if let Some(receiver) = self.idle.take() {
+            let next = receive(receiver);
+            match &mut self.waiting {
+                Some(waiting) => waiting.set(next),
+                None => self.waiting = Some(ReusableBoxFuture::new(next)),
             }
-            if let Some(receiver) = self.idle.take() {
-                let next = receive(receiver);
-                match &mut self.waiting {
-                    Some(waiting) => waiting.set(next),
-                    None => self.waiting = Some(ReusableBoxFuture::new(next)),
-                }
-            }
-            let Some(waiting) = &mut self.waiting else {
-                return Poll::Pending;
-            };
-            let (heard, receiver) = ready!(waiting.poll(cx));
-            self.idle = Some(receiver);
-            match heard {
-                Ok(heard) => {
-                    coop.made_progress();
-                    return Poll::Ready(Ok(heard));
-                }
-                Err(RecvError::Lagged(count)) => return Poll::Ready(Err(count)),
-                // The channel, which this has a place at, holds what tells.
-                Err(RecvError::Closed) => return Poll::Pending,
-            }
+        }
+        let Some(waiting) = &mut self.waiting else {
+            return Poll::Pending;
+        };
+        let (heard, receiver) = ready!(waiting.poll(cx));
+        self.idle = Some(receiver);
+        coop.made_progress();
+        match heard {
+            Ok(heard) => Poll::Ready(Ok(heard)),
+            Err(RecvError::Lagged(count)) => Poll::Ready(Err(count)),
+            // The channel, which this has a place at, holds what tells.
+            Err(RecvError::Closed) => Poll::Pending,
         }
     }
 

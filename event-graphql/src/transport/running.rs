@@ -14,7 +14,7 @@ use super::{Resume, refusal};
 /// What an operation gives.
 pub(super) enum Given {
     /// A result, and the cursor that was noted for it.
-    Next(Response, Option<String>),
+    Next(Box<Response>, Option<String>),
     /// A result that other clients get too.
     Shared(Arc<Result>),
     /// It was not begun, or its resolver panicked. Nothing comes after it.
@@ -64,7 +64,7 @@ impl Stream for Running {
         let first = !std::mem::replace(begun, true);
         Poll::Ready(polled.map(|caught| match caught {
             Ok(response) if first && is_request_error(&response) => Given::Error(response.errors),
-            Ok(response) => Given::Next(response, resume.as_ref().and_then(Resume::take)),
+            Ok(response) => Given::Next(Box::new(response), resume.as_ref().and_then(Resume::take)),
             Err(_) => {
                 tracing::error!("a resolver panicked, and its operation is ended");
                 let message = "the operation failed by a mistake of the server";

@@ -149,7 +149,7 @@ impl EventStream {
 fn event(given: Given) -> Result<Event, axum::Error> {
     let event = Event::default().event("next");
     let (event, cursor) = match given {
-        Given::Next(response, cursor) => (event.json_data(response)?, cursor),
+        Given::Next(response, cursor) => (event.json_data(*response)?, cursor),
         // JSON has no line breaks but in what was written for eyes.
         Given::Shared(result) => (event.data(result.json.get()), result.cursor.clone()),
         Given::Error(errors) => (event.json_data(GraphqlResponse::from_errors(errors))?, None),
