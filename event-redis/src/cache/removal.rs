@@ -19,16 +19,16 @@ const UNTAGGING: &str = "untag entries of a cache";
 
 /// Keys that the server looks at in one step. It serves others between two steps: a step must not take
 /// longer than what these wait for anyway.
-const SCANNED: usize = 100;
+const SCANNED: usize = 20;
 
 /// After so many steps others are left alone for a moment.
-const STEPS: usize = 8;
+const STEPS: usize = 32;
 
 /// For how long.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Entries that one script looks at.
-const AT_ONCE: usize = 50;
+/// Entries that one script looks at: about ten microseconds each, during which the server serves nobody else.
+const AT_ONCE: usize = 3;
 
 /// Scripts that are under way at once, where entries lie in several slots.
 const UNDER_WAY: usize = 16;
