@@ -24,6 +24,7 @@ use super::error::BridgeError;
 use super::feed::FeedView;
 use super::ring::Look;
 use super::subscription::{Access, SlowClient, Wants};
+use crate::transport::Resume;
 
 /// How many entries a client takes at once from memory.
 const BATCH: usize = 64;
@@ -40,10 +41,15 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// The events of one subscription. It ends after an error, but for [`BridgeError::Undecodable`].
 pub struct EventStream<E> {
     edges: BoxStream<'static, async_graphql::Result<Edge<E>>>,
+    resume: Option<Resume>,
 }
 
 impl<E: Send + Sync + 'static> EventStream<E> {
-    pub(crate) fn new(follower: Follower<E>, revoked: CancellationToken) -> Self {
+    pub(crate) fn new(
+        follower: Follower<E>,
+        revoked: CancellationToken,
+        resume: Option<Resume>,
+    ) -> Self {
         let begun = Some((follower, revoked));
         let edges = unfold(begun, |going_on| async move {
             let (mut follower, revoked) = going_on?;
@@ -58,6 +64,7 @@ impl<E: Send + Sync + 'static> EventStream<E> {
         });
         Self {
             edges: edges.boxed(),
+            resume,
         }
     }
 }
@@ -66,7 +73,12 @@ impl<E> Stream for EventStream<E> {
     type Item = async_graphql::Result<Edge<E>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.edges.poll_next_unpin(cx)
+        let next = self.edges.poll_next_unpin(cx);
+        // What is made of the event is resolved before the next one is asked for.
+        if let (Poll::Ready(Some(Ok(edge))), Some(resume)) = (&next, &self.resume) {
+            resume.note(edge.cursor_behind().as_str());
+        }
+        next
     }
 }
 

@@ -156,6 +156,7 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
 
     /// Begins where a client of server-sent events was when its connection broke, which it says by
     /// `Last-Event-ID`. That counts more than [`after`](Self::after), since such a client sends the same request again.
+    /// Whatever a resolver makes of the events, the cursor behind each is the `id:` of its response.
     /// It also lets clients [share](crate::GraphqlTransportBuilder::share) what is executed, and go on by themselves.
     pub fn resume(mut self, ctx: &Context<'_>) -> Self {
         self.resume = ctx.data_opt::<Resume>().cloned();
@@ -201,7 +202,8 @@ impl<E: Send + Sync + 'static> EventSubscription<E> {
         if let Some(resume) = &self.resume {
             resume.begin(follower.cursor(None).as_str());
         }
-        Ok(EventStream::new(follower, self.revoked.unwrap_or_default()))
+        let revoked = self.revoked.unwrap_or_default();
+        Ok(EventStream::new(follower, revoked, self.resume))
     }
 
     /// Where the events lie, in an order of its own.

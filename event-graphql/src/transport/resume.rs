@@ -92,8 +92,13 @@ impl Resume {
         self.places().began.clone()
     }
 
-    pub(super) fn move_to(&self, cursor: &str) {
-        self.places().at = Some(cursor.to_owned());
+    /// Behind this cursor lies what comes next; where there is none, nobody can go on by himself any more.
+    pub(super) fn move_to(&self, cursor: Option<&str>) {
+        let mut places = self.places();
+        places.at = cursor.map(str::to_owned);
+        if cursor.is_none() {
+            places.began = None;
+        }
     }
 
     /// Cancelled where it cannot be shared.

@@ -233,9 +233,7 @@ async fn tell_all<E: Executor>(transport: Arc<Shared<E>>, share: Arc<Share>, mut
                     let result = Arc::new(Result { json, cursor });
                     // Who joins reads the place before, or hears this.
                     let _shares = lock(&transport.shares.shares);
-                    if let Some(cursor) = &result.cursor {
-                        share.resume.move_to(cursor);
-                    }
+                    share.resume.move_to(result.cursor.as_deref());
                     let _ = share.told.send(Told::Next(result));
                 }
                 Err(error) => {
@@ -282,9 +280,7 @@ impl<E: Executor> View<E> {
                 way = match way {
                     Way::Together(mut view) => match view.told.recv().await {
                         Ok(Told::Next(result)) => {
-                            if result.cursor.is_some() {
-                                view.last.clone_from(&result.cursor);
-                            }
+                            view.last.clone_from(&result.cursor);
                             return Some((Given::Shared(result), Way::Together(view)));
                         }
                         Ok(Told::Error(errors)) => {

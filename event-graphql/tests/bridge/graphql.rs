@@ -15,6 +15,7 @@ use crate::harness::*;
 
 on_both_stores![
     a_client_that_comes_again_goes_on_where_it_was,
+    every_event_has_an_id_whatever_is_asked_for,
     what_is_wrong_with_a_cursor_is_said_by_a_code,
 ];
 
@@ -141,4 +142,21 @@ async fn what_is_wrong_with_a_cursor_is_said_by_a_code(world: World) {
         data["errors"][0]["extensions"]["code"], "CURSOR_INVALID",
         "{data}"
     );
+}
+
+async fn every_event_has_an_id_whatever_is_asked_for(world: World) {
+    let bridge = world.bridge();
+    let mut stream = bridge.events::<Shown>().subscribe().await.unwrap();
+    world.publish(&shown(0..4)).await;
+    let first = event(&mut stream).await;
+    let address = serve(bridge.clone()).await;
+    let after = first.cursor_behind();
+    let query = format!(r#"subscription {{ shown(after: "{after}") {{ __typename }} }}"#);
+    let mut events = Events::ask(address, &query, None).await;
+    for _ in 0..3 {
+        let (id, data) = events.next().await;
+        assert_eq!(data["data"]["shown"]["__typename"], "ShownEdge", "{data}");
+        let cursor = event(&mut stream).await.cursor_behind().to_string();
+        assert_eq!(id.as_ref(), Some(&cursor));
+    }
 }

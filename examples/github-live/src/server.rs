@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use async_graphql::{Data, Request, Response};
+use async_graphql::{Request, Response};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use event_core::BoxError;
-use event_graphql::{GraphqlTransport, Refusal};
+use event_graphql::{GraphqlTransport, Refusal, Session};
 use github_webhooks::signature::Secret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,9 @@ use crate::{health, page};
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Whoever is let in.
+const AUDIENCE: &str = "everybody";
 
 /// What is executed once for all who ask for it in the same words, and from now on.
 const SHARED: [&str; 3] = ["events", "repositoryUpdated", "status"];
@@ -39,8 +42,8 @@ impl Server {
         let transport = GraphqlTransport::builder(schema.clone())
             // Everybody is given the same, so that a thousand pages cost what one does.
             .share(SHARED)
-            .on_init(|init| async move { same_origin(&init.headers).map(|()| Data::default()) })
-            .on_sse(|headers| async move { same_origin(&headers).map(|()| Data::default()) })
+            .on_init(|init| async move { let_in(&init.headers) })
+            .on_sse(|headers| async move { let_in(&headers) })
             .build();
         let router = Router::new()
             .route("/healthz", get(health::healthz))
@@ -72,6 +75,7 @@ impl Server {
     ) -> Result<(), BoxError> {
         let stopping = CancellationToken::new();
         let closing = stopping.clone().cancelled_owned();
+        let listener = self.transport.listener(listener);
         let http = axum::serve(listener, self.router).with_graceful_shutdown(closing);
         let mut http = tokio::spawn(async move { http.await });
         let live = self.live.clone();
@@ -102,15 +106,18 @@ async fn graphql(State(schema): State<LiveSchema>, Json(request): Json<Request>)
     Json(schema.execute(request).await)
 }
 
-/// Lets in who is no browser, and pages of this server. A browser lets any page open a socket to here.
-fn same_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Lets in who is no browser, and pages of this server: a browser lets any page open a socket to here. All that are
+/// let in may see the same.
+fn let_in(headers: &HeaderMap) -> Result<Session, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(origin) = text(header::ORIGIN) else {
-        return Ok(());
+        return Ok(Session::default().audience(AUDIENCE));
     };
     let of = origin.split_once("://").map(|(_, host)| host);
     match (of, text(header::HOST)) {
-        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
+        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => {
+            Ok(Session::default().audience(AUDIENCE))
+        }
         _ => Err(Refusal::Forbidden(format!(
             "pages of {origin} are not let in; serve them from here"
         ))),
