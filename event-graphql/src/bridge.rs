@@ -17,8 +17,9 @@ mod stream;
 mod subscription;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use event_core::{Backend, Category, Event, Pattern, ReadError, Token};
+use event_core::{Backend, Category, Event, Pattern, ReadError, Service, Token};
 
 pub use any_event::AnyEvent;
 pub use cursor::Cursor;
@@ -32,7 +33,7 @@ pub use subscription::{Access, EventSubscription, Persistent, Realtime, SlowClie
 
 use channel::Channels;
 use cursor::Signer;
-use feed::Feeds;
+use feed::{Feeds, HandlersFirst};
 use ring::Window;
 use selection::Selection;
 
@@ -121,6 +122,7 @@ pub struct BridgeBuilder {
     store: Arc<dyn Backend>,
     secret: Vec<u8>,
     window: Window,
+    first: Option<HandlersFirst>,
 }
 
 impl EventSubscriptionBridge {
@@ -138,6 +140,7 @@ impl EventSubscriptionBridge {
                 entries: 4_096,
                 bytes: 16 * 1024 * 1024,
             },
+            first: None,
         }
     }
 
@@ -297,6 +300,15 @@ impl BridgeBuilder {
         self
     }
 
+    /// Clients get an event only when the handlers of this service's group that take events in order are through with
+    /// it, whichever instance runs them: those that invalidate caches that processes share, say. That is waited for so
+    /// long at most, and then clients get it all the same, with a warning in the log. What the group does not read
+    /// is not waited for, and neither are realtime events.
+    pub fn handlers_first(mut self, service: Service, at_most: Duration) -> Self {
+        self.first = Some(HandlersFirst { service, at_most });
+        self
+    }
+
     /// The bridge.
     pub fn build(self) -> EventSubscriptionBridge {
         let metrics = BridgeMetrics::default();
@@ -306,7 +318,7 @@ impl BridgeBuilder {
                 self.window.entries,
                 metrics.clone(),
             ),
-            feeds: Feeds::new(self.store, self.window, metrics.clone()),
+            feeds: Feeds::new(self.store, self.window, self.first, metrics.clone()),
             metrics,
             signer: Signer::new(&self.secret),
         };

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_core::{
-    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, StoreError, Token,
+    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, Service,
+    StoreError, Token,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,7 +53,15 @@ pub(crate) struct Feeds {
     next_listener: AtomicU64,
     feeds: Mutex<HashMap<Partition, Running>>,
     catching_up: Semaphore,
+    first: Option<HandlersFirst>,
     metrics: BridgeMetrics,
+}
+
+/// Whose handlers are through with an event before clients get it, and how long that is waited for.
+#[derive(Clone)]
+pub(crate) struct HandlersFirst {
+    pub(crate) service: Service,
+    pub(crate) at_most: Duration,
 }
 
 /// A reader, and how many look at what it reads.
@@ -76,6 +85,7 @@ impl Feeds {
     pub(crate) fn new(
         store: Arc<dyn Backend>,
         window: Window,
+        first: Option<HandlersFirst>,
         metrics: BridgeMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -85,6 +95,7 @@ impl Feeds {
             next_listener: AtomicU64::default(),
             feeds: Mutex::default(),
             catching_up: Semaphore::new(CATCHING_UP),
+            first,
             metrics,
         })
     }
@@ -209,6 +220,21 @@ impl Feeds {
     }
 }
 
+impl Feeds {
+    /// Waits for handlers that are to be through with what lies up to `position` before clients get it.
+    async fn let_handlers_first(&self, partition: &Partition, position: Position) {
+        let Some(HandlersFirst { service, at_most }) = &self.first else {
+            return;
+        };
+        let mut token = Token::default();
+        token.reach(partition.clone(), position);
+        if let Err(error) = service.wait_until_handled(&token, *at_most).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "clients get events that are not handled yet");
+        }
+    }
+}
+
 /// Has somebody told of events, until it is dropped. See
 /// [`EventSubscriptionBridge::listen`](super::EventSubscriptionBridge::listen).
 #[must_use = "nothing is told any more when it is dropped"]
@@ -280,16 +306,20 @@ impl Reader {
             if let Some(last) = batch.last() {
                 *after = Some(last.position());
             }
-            self.take(batch);
+            self.take(batch).await;
         }
     }
 
-    fn take(&self, batch: Vec<FeedEntry>) {
+    async fn take(&self, batch: Vec<FeedEntry>) {
         self.feed.metrics.entries.increment(batch.len() as u64);
         for entry in &batch {
             if let FeedEntry::Event(event) = entry {
                 self.feeds.tell(&self.feed.partition, News::Event(event));
             }
+        }
+        if let Some(last) = batch.last() {
+            let (partition, last) = (&self.feed.partition, last.position());
+            self.feeds.let_handlers_first(partition, last).await;
         }
         self.feed.change(|ring| {
             let Some(ring) = ring else { return };
@@ -370,6 +400,11 @@ impl FeedView {
             {
                 self.feeds.tell(self.partition(), News::Event(event));
             }
+        }
+        if let Some(last) = page.last().map(FeedEntry::position)
+            && head.is_none_or(|head| last > head)
+        {
+            self.feeds.let_handlers_first(self.partition(), last).await;
         }
         Ok(page)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use event_core::prelude::*;
-use event_core::{Append, Backend, Category, Codec, Partition};
+use event_core::{Append, Backend, Category, Codec, Partition, ServiceBuilder};
 use event_graphql::{
     BridgeBuilder, BridgeError, Cursor, Edge, EventStream, EventSubscriptionBridge, Listening,
 };
@@ -63,6 +63,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn Backend>,
     pub(crate) server: Option<RedisServer>,
     builder: Box<dyn Fn() -> BridgeBuilder + Send + Sync>,
+    services: Box<dyn Fn() -> ServiceBuilder + Send + Sync>,
 }
 
 impl World {
@@ -79,11 +80,15 @@ impl World {
     }
 
     fn of(store: impl Backend + Clone, server: Option<RedisServer>) -> Self {
-        let cloned = store.clone();
+        let (cloned, of_services) = (store.clone(), store.clone());
         Self {
             store: Arc::new(store),
             server,
             builder: Box::new(move || EventSubscriptionBridge::builder(cloned.clone())),
+            services: Box::new(move || {
+                let service = Service::builder("first").without_discovered_handlers();
+                service.store(of_services.clone())
+            }),
         }
     }
 
@@ -93,6 +98,11 @@ impl World {
 
     pub(crate) fn builder(&self) -> BridgeBuilder {
         (self.builder)()
+    }
+
+    /// A service on the store, without handlers.
+    pub(crate) fn service(&self) -> ServiceBuilder {
+        (self.services)()
     }
 
     /// Has the bridge read the feed of counters from now on.

@@ -11,6 +11,7 @@
 #[allow(dead_code, reason = "shared with the tests of the transport")]
 mod client;
 
+mod handlers_first;
 mod harness;
 
 mod access;
