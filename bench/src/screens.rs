@@ -8,7 +8,7 @@
 //!   is stored when all have got the one before. The ceiling is a broadcast of the same bytes by axum's WebSockets,
 //!   which begins at no store.
 //! - `graphql.client_bytes`: resident memory of a server's process for each client that is subscribed and hears
-//!   nothing.
+//!   nothing. All ask for the same, and share its execution.
 
 mod client;
 mod idle;

@@ -231,19 +231,25 @@ impl EventSubscriptionBridge {
         categories: impl IntoIterator<Item = Category>,
         cache: impl Invalidates + 'static,
     ) -> Result<Listening, ReadError> {
-        self.listen(categories, move |news| match news {
-            News::Gap => cache.clear(),
-            News::Event(event) => {
-                if let Err(error) = cache.apply(event) {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(
-                        error,
-                        "an event cannot be read; the cache forgets everything"
-                    );
+        let cache = Arc::new(cache);
+        let loaded_before = Arc::clone(&cache);
+        let listening = self
+            .listen(categories, move |news| match news {
+                News::Gap => cache.clear(),
+                News::Event(event) => {
+                    if let Err(error) = cache.apply(event) {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(
+                            error,
+                            "an event cannot be read; the cache forgets everything"
+                        );
+                    }
                 }
-            }
-        })
-        .await
+            })
+            .await?;
+        // What was loaded before may be older than what has been told.
+        loaded_before.clear();
+        Ok(listening)
     }
 
     /// How many partitions are read, and how many sets of realtime events are listened to, now.

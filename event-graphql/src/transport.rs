@@ -94,6 +94,12 @@ type Hook<T> = Arc<dyn Fn(T) -> BoxFuture<'static, Result<Session, Refusal>> + S
 ///             _ => Err(Refusal::Forbidden("send the token in connection_init".into())),
 ///         }
 ///     })
+///     .on_sse(|headers| async move {
+///         match headers.get("authorization").and_then(|token| token.to_str().ok()) {
+///             Some("Bearer secret") => Ok(Data::default()),
+///             _ => Err(Refusal::Unauthenticated("send the token as a header".into())),
+///         }
+///     })
 ///     .build();
 ///
 /// let app = axum::Router::new()
@@ -153,8 +159,8 @@ impl<E: Executor> GraphqlTransport<E> {
         GraphqlTransportBuilder {
             executor,
             limits: Limits::default(),
-            on_init: Arc::new(|_| Box::pin(async { Ok(Session::public()) })),
-            on_sse: Arc::new(|_| Box::pin(async { Ok(Session::public()) })),
+            on_init: None,
+            on_sse: None,
             shutdown: CancellationToken::new(),
             share: Vec::new(),
         }
@@ -229,8 +235,8 @@ impl<E> Shared<E> {
 pub struct GraphqlTransportBuilder<E> {
     executor: E,
     limits: Limits,
-    on_init: Hook<Init>,
-    on_sse: Hook<HeaderMap>,
+    on_init: Option<Hook<Init>>,
+    on_sse: Option<Hook<HeaderMap>>,
     shutdown: CancellationToken,
     share: Vec<String>,
 }
@@ -254,39 +260,43 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
     ///
     /// `hook` gives the [`Data`](async_graphql::Data) that resolvers of this socket see, or a
     /// [`Session`] with a payload for `connection_ack` as well. A [`Refusal`] closes the socket with 4403.
-    /// It has [`Limits::init_timeout`] to answer. Without a hook everybody is let in.
+    /// It has [`Limits::init_timeout`] to answer. Without any hook everybody is let in; with one for server-sent
+    /// events alone, nobody is let in here.
     pub fn on_init<F, Fut, S>(mut self, hook: F) -> Self
     where
         F: Fn(Init) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S, Refusal>> + Send + 'static,
         S: Into<Session>,
     {
-        self.on_init = boxed(hook);
+        self.on_init = Some(boxed(hook));
         self
     }
 
     /// Sets what decides on a request for server-sent events, by its headers.
     ///
     /// `hook` gives the [`Data`](async_graphql::Data) that resolvers see. A [`Refusal`] is answered with
-    /// 401 or 403. Without a hook everybody is let in.
+    /// 401 or 403. It has [`Limits::init_timeout`] to answer. Without any hook everybody is let in; with one for
+    /// WebSockets alone, nobody is let in here.
     pub fn on_sse<F, Fut, S>(mut self, hook: F) -> Self
     where
         F: Fn(HeaderMap) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S, Refusal>> + Send + 'static,
         S: Into<Session>,
     {
-        self.on_sse = boxed(hook);
+        self.on_sse = Some(boxed(hook));
         self
     }
 
     /// Has subscriptions to these fields, by the names they have in the schema, executed once for all clients of
     /// one [audience](Session::audience) that ask for them by the same document with the same variables. Without a
-    /// hook, all clients are of one audience.
+    /// hook, all clients are of one audience. They are executed with the data of whoever came first: what resolvers
+    /// read of it, rights and what revokes them included, must be the same for the whole audience.
     ///
     /// That is right where a field gives everybody who asks the same, whenever they ask: what a bridge gives from
     /// now on, say, but not what begins with a state. A subscription of the [bridge](crate::EventSubscription)
     /// that calls [`resume`](crate::EventSubscription::resume) and is given a cursor runs by itself. A client that
-    /// falls more than 128 results behind the others goes on by itself, from its own cursor; where the field has no
+    /// falls more than 128 results behind goes on by itself, from its own cursor (those 128 are in memory for each
+    /// execution, as long as it runs); where the field has no
     /// cursors its subscription ends with the error code `TOO_SLOW`.
     pub fn share<S: Into<String>>(mut self, fields: impl IntoIterator<Item = S>) -> Self {
         self.share.extend(fields.into_iter().map(Into::into));
@@ -302,13 +312,20 @@ impl<E: Executor> GraphqlTransportBuilder<E> {
 
     /// The transport.
     pub fn build(self) -> GraphqlTransport<E> {
+        let (on_init, on_sse) = match (self.on_init, self.on_sse) {
+            (None, None) => (everybody(), everybody()),
+            (on_init, on_sse) => (
+                on_init.unwrap_or_else(nobody),
+                on_sse.unwrap_or_else(nobody),
+            ),
+        };
         let connections = Semaphore::new(self.limits.connections as usize);
         GraphqlTransport {
             shared: Arc::new(Shared {
                 executor: self.executor,
-                limits: self.limits,
-                on_init: self.on_init,
-                on_sse: self.on_sse,
+                limits: self.limits.within_reason(),
+                on_init,
+                on_sse,
                 shutdown: self.shutdown,
                 connections: Arc::new(connections),
                 shares: Shares::new(self.share),
@@ -328,5 +345,17 @@ where
     Arc::new(move |asked| {
         let answer = hook(asked);
         Box::pin(async move { answer.await.map(Into::into) })
+    })
+}
+
+fn everybody<T>() -> Hook<T> {
+    Arc::new(|_| Box::pin(async { Ok(Session::public()) }))
+}
+
+/// Where one way in is guarded, the other is not open.
+fn nobody<T>() -> Hook<T> {
+    Arc::new(|_| {
+        let refusal = "nobody is let in this way: the server has no hook for it";
+        Box::pin(async move { Err(Refusal::Unauthenticated(refusal.into())) })
     })
 }

@@ -179,7 +179,7 @@ impl RedisCache {
     /// [`CacheError::Store`] where the server does not answer.
     pub async fn remove(&self, key: &str) -> Result<bool, CacheError> {
         let key = format!("{}{key}", self.shared.entries);
-        Ok(self.shared.remove(vec![key], &[]).await?.removed > 0)
+        Ok(self.shared.remove(vec![key], &[]).await? > 0)
     }
 
     /// Removes the values of all keys that match a pattern as the server has them (`*`, `?`, `[…]`, and `\`

@@ -152,9 +152,6 @@ pub(crate) static CACHE_INVALIDATE: LazyLock<Script> =
 /// Puts an entry of a cache under a tag: see the script.
 pub(crate) static CACHE_TAG: LazyLock<Script> = script!("cache_tag");
 
-/// Takes entries of a cache from under a tag: see the script.
-pub(crate) static CACHE_UNTAG: LazyLock<Script> = script!("cache_untag");
-
 /// The statuses that the append script replies with.
 pub(crate) mod append_status {
     pub(crate) const STORED: i64 = 0;

@@ -2,15 +2,17 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use event_core::{Backend, Pattern, RealtimeItem, RealtimeSubscription, StoreError};
+use event_core::{Backend, Pattern, RealtimeItem, RealtimeSubscription, RecordedEvent, StoreError};
 use tokio::sync::{OnceCell, broadcast};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ear::Ear;
+use super::entry::Decoded;
 use super::heard::{Heard, HeardEvent};
 use super::selection::Selection;
 use crate::metrics::BridgeMetrics;
@@ -194,6 +196,13 @@ struct Outlet<E> {
     heard: broadcast::Sender<Heard<E>>,
 }
 
+impl<E> Outlet<E> {
+    /// `None` where what decodes it panics.
+    fn read(&self, event: &RecordedEvent) -> Option<Decoded<E>> {
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.selection.read(event))).ok()
+    }
+}
+
 trait AnyOutlet: Send + Sync {
     fn tell(&self, item: &RealtimeItem);
 
@@ -206,17 +215,25 @@ impl<E: Send + Sync + 'static> AnyOutlet for Outlet<E> {
         let tell = |heard| drop(self.heard.send(heard));
         match item {
             RealtimeItem::Missed { count, .. } => tell(Heard::Missed(*count)),
-            RealtimeItem::Event(event) => match self.selection.read(event) {
-                Ok(nodes) => {
+            RealtimeItem::Event(event) => match self.read(event) {
+                Some(Ok(nodes)) => {
                     for node in nodes {
                         let event = event.clone();
                         tell(Heard::Event(Arc::new(HeardEvent { node, event })));
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     // On a channel anybody may say anything, and there is nowhere to look at it again.
                     let event_type = event.event_type();
                     tracing::warn!(event_type, %error, "a realtime event that does not fit its type was left out");
+                    tell(Heard::Missed(1));
+                }
+                None => {
+                    let event_type = event.event_type();
+                    tracing::error!(
+                        event_type,
+                        "what decodes a realtime event has panicked; it was left out"
+                    );
                     tell(Heard::Missed(1));
                 }
             },

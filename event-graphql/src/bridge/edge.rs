@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{Object, OutputType, TypeName};
+use async_graphql::{Context, Object, OutputType, TypeName};
 use event_core::RecordedEvent;
 
 use super::cursor::Cursor;
+use crate::transport::Resume;
 
 /// An event, and where to go on behind it. In GraphQL it is an object type: that of an event `Pushed` is
 /// called `PushedEdge`, and has the fields `node`, `cursor`, `eventId`, `eventType`, `timestamp` (RFC 3339),
@@ -37,6 +38,14 @@ impl<E> Edge<E> {
             event,
             cursor,
             missed: 0,
+        }
+    }
+
+    /// Has a response that is an event of a stream of events carry the cursor as its id: this one, whatever the
+    /// stream has given meanwhile.
+    fn note(&self, ctx: &Context<'_>) {
+        if let Some(resume) = ctx.data_opt::<Resume>() {
+            resume.note(self.cursor.as_str());
         }
     }
 
@@ -76,42 +85,50 @@ impl<E: OutputType> TypeName for Edge<E> {
 #[Object(name_type)]
 impl<E: OutputType> Edge<E> {
     /// The event.
-    async fn node(&self) -> &E {
+    async fn node(&self, ctx: &Context<'_>) -> &E {
+        self.note(ctx);
         &self.node
     }
 
     /// Where to go on behind it.
-    async fn cursor(&self) -> &Cursor {
+    async fn cursor(&self, ctx: &Context<'_>) -> &Cursor {
+        self.note(ctx);
         &self.cursor
     }
 
     /// The event's id: the same wherever it is seen.
-    async fn event_id(&self) -> String {
+    async fn event_id(&self, ctx: &Context<'_>) -> String {
+        self.note(ctx);
         self.event.metadata().event_id.to_string()
     }
 
     /// The event's type.
-    async fn event_type(&self) -> &str {
+    async fn event_type(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         self.event.event_type()
     }
 
     /// When it happened, RFC 3339.
-    async fn timestamp(&self) -> String {
+    async fn timestamp(&self, ctx: &Context<'_>) -> String {
+        self.note(ctx);
         self.event.metadata().timestamp.to_rfc3339()
     }
 
     /// What it belongs to.
-    async fn correlation_id(&self) -> &str {
+    async fn correlation_id(&self, ctx: &Context<'_>) -> &str {
+        self.note(ctx);
         &self.event.metadata().correlation_id
     }
 
     /// The event that has led to it.
-    async fn causation_id(&self) -> Option<&str> {
+    async fn causation_id(&self, ctx: &Context<'_>) -> Option<&str> {
+        self.note(ctx);
         self.event.metadata().causation_id.as_deref()
     }
 
     /// How many events were left out before it.
-    async fn missed(&self) -> u64 {
+    async fn missed(&self, ctx: &Context<'_>) -> u64 {
+        self.note(ctx);
         self.missed
     }
 }

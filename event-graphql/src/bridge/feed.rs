@@ -1,6 +1,7 @@
 //! One reader for each partition that somebody looks at, whatever the number of clients.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,21 @@ struct Listener {
     id: u64,
     categories: Arc<[Category]>,
     tell: Tell,
+}
+
+impl Listener {
+    /// One that panics is no reason for a reader to end. It may not have taken the event in.
+    fn tell(&self, news: News<'_>) {
+        let tell = |news| std::panic::catch_unwind(AssertUnwindSafe(|| (self.tell)(news)));
+        if tell(news).is_err() {
+            tracing::error!(
+                "who was told of an event has panicked, and is told that events are missing"
+            );
+            if tell(News::Gap).is_err() {
+                tracing::error!("who was told that events are missing has panicked");
+            }
+        }
+    }
 }
 
 /// What a listener is told.
@@ -214,7 +230,7 @@ impl Feeds {
         let listeners = Arc::clone(&lock(&self.listeners));
         for listener in listeners.iter() {
             if listener.categories.contains(partition.category()) {
-                (listener.tell)(news);
+                listener.tell(news);
             }
         }
     }
@@ -264,15 +280,16 @@ impl Reader {
     async fn run(self) {
         let mut pause = PAUSES.0;
         let mut after = None;
+        let mut gap = false;
         loop {
-            let Err(error) = self.follow(&mut after, &mut pause).await;
+            let Err(error) = self.follow(&mut after, &mut gap, &mut pause).await;
             let partition = &self.feed.partition;
             if let ReadError::Store(StoreError::FeedTrimmed {
                 first_available, ..
             }) = &error
             {
                 tracing::warn!(%partition, %first_available, "the feed was trimmed before it was read; clients read what is left by themselves");
-                self.feeds.tell(partition, News::Gap);
+                gap = true;
                 after = None;
             } else {
                 tracing::warn!(%partition, error = &error as &dyn std::error::Error, "the feed cannot be read; trying again in {pause:?}");
@@ -286,6 +303,7 @@ impl Reader {
     async fn follow(
         &self,
         after: &mut Option<Position>,
+        gap: &mut bool,
         pause: &mut Duration,
     ) -> Result<std::convert::Infallible, ReadError> {
         let (store, partition) = (self.feeds.store(), &self.feed.partition);
@@ -293,6 +311,10 @@ impl Reader {
             Some(position) => position,
             None => {
                 let head = store.head(partition).await?;
+                if std::mem::take(gap) {
+                    // Everything that is stored from here on is told.
+                    self.feeds.tell(partition, News::Gap);
+                }
                 let ring = Ring::new(self.feeds.window, head);
                 self.feed.change(|known| *known = Some(ring));
                 head
@@ -310,16 +332,24 @@ impl Reader {
         }
     }
 
-    async fn take(&self, batch: Vec<FeedEntry>) {
-        self.feed.metrics.entries.increment(batch.len() as u64);
-        for entry in &batch {
+    fn tell(&self, batch: &[FeedEntry]) {
+        for entry in batch {
             if let FeedEntry::Event(event) = entry {
                 self.feeds.tell(&self.feed.partition, News::Event(event));
             }
         }
-        if let Some(last) = batch.last() {
+    }
+
+    async fn take(&self, batch: Vec<FeedEntry>) {
+        self.feed.metrics.entries.increment(batch.len() as u64);
+        self.tell(&batch);
+        if let Some(last) = batch.last()
+            && self.feeds.first.is_some()
+        {
             let (partition, last) = (&self.feed.partition, last.position());
             self.feeds.let_handlers_first(partition, last).await;
+            // Who has looked meanwhile at what handlers were to change may have kept it.
+            self.tell(&batch);
         }
         self.feed.change(|ring| {
             let Some(ring) = ring else { return };
@@ -388,23 +418,30 @@ impl FeedView {
         after: Position,
         limit: usize,
     ) -> Result<Vec<FeedEntry>, ReadError> {
-        // Never closed.
-        let _turn = self.feeds.catching_up.acquire().await;
-        let page = self.feeds.store().read_feed(self.partition(), after, limit);
-        let page = page.await?;
+        let page = {
+            // Never closed.
+            let _turn = self.feeds.catching_up.acquire().await;
+            let page = self.feeds.store().read_feed(self.partition(), after, limit);
+            page.await?
+        };
         self.feed.metrics.pages.increment(1);
         let head = lock(&self.feed.ring).as_ref().map(Ring::head);
-        for entry in &page {
-            if let FeedEntry::Event(event) = entry
-                && head.is_none_or(|head| event.position() > head)
-            {
-                self.feeds.tell(self.partition(), News::Event(event));
+        let tell_new = || {
+            for entry in &page {
+                if let FeedEntry::Event(event) = entry
+                    && head.is_none_or(|head| event.position() > head)
+                {
+                    self.feeds.tell(self.partition(), News::Event(event));
+                }
             }
-        }
-        if let Some(last) = page.last().map(FeedEntry::position)
+        };
+        tell_new();
+        if self.feeds.first.is_some()
+            && let Some(last) = page.last().map(FeedEntry::position)
             && head.is_none_or(|head| last > head)
         {
             self.feeds.let_handlers_first(self.partition(), last).await;
+            tell_new();
         }
         Ok(page)
     }

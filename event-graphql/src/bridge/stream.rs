@@ -30,7 +30,7 @@ use crate::transport::Resume;
 const BATCH: usize = 64;
 
 /// How many entries a client reads at once from the store: at first, and at most.
-const PAGES: (usize, usize) = (16, 512);
+const PAGES: (usize, usize) = (16, 64);
 
 /// About how many bytes of payload a page is to have.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -74,9 +74,16 @@ impl<E> Stream for EventStream<E> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.edges.poll_next_unpin(cx);
-        // What is made of the event is resolved before the next one is asked for.
-        if let (Poll::Ready(Some(Ok(edge))), Some(resume)) = (&next, &self.resume) {
-            resume.note(edge.cursor_behind().as_str());
+        if let (Poll::Ready(Some(next)), Some(resume)) = (&next, &self.resume) {
+            // What is made of an event is resolved before the next one is asked for, or says so by an edge.
+            match next {
+                Ok(edge) => resume.note(edge.cursor_behind().as_str()),
+                Err(error) => {
+                    if let Some(BridgeError::Undecodable { cursor, .. }) = BridgeError::of(error) {
+                        resume.note(cursor.as_str());
+                    }
+                }
+            }
         }
         next
     }
@@ -144,6 +151,7 @@ impl Part {
         // Once it has come so far, all the rest is in memory.
         let floor = self.view.floor();
         let entries = self.read_page().await?;
+        let count = entries.len().max(1);
         let (mut bytes, mut last) = (0, None);
         for entry in entries {
             last = Some(entry.position());
@@ -152,12 +160,9 @@ impl Part {
                 self.taken.push_back(Arc::new(Entry::new(event)));
             }
         }
-        let size = if bytes > PAGE_BYTES {
-            self.page / 2
-        } else {
-            self.page * 2
-        };
-        self.page = size.clamp(1, PAGES.1);
+        // As many as fit, if the next ones are as long.
+        let fitting = PAGE_BYTES * count / bytes.max(1);
+        self.page = fitting.clamp(1, (self.page * 2).min(PAGES.1));
         if self.taken.is_empty()
             && let Some(reached) = last.or(floor)
         {

@@ -55,3 +55,24 @@ impl Default for Limits {
         }
     }
 }
+
+/// Times are added to the present, which must not overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What is done again and again is not done without a pause.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl Limits {
+    /// The same with times that can be waited for: from a millisecond to a year.
+    pub(super) fn within_reason(self) -> Self {
+        let within = |time: Duration| time.clamp(SHORTEST, LONGEST);
+        Self {
+            init_timeout: within(self.init_timeout),
+            ping_interval: within(self.ping_interval),
+            pong_timeout: within(self.pong_timeout),
+            write_timeout: within(self.write_timeout),
+            keep_alive: within(self.keep_alive),
+            ..self
+        }
+    }
+}

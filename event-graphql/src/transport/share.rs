@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::metrics::Gauge;
 use async_graphql::parser::types::{OperationType, Selection};
 use async_graphql::{Data, Executor, Request, Response, ServerError, Variables};
-use futures::stream::{BoxStream, StreamExt, unfold};
+use futures::future::ready;
+use futures::stream::{self, BoxStream, StreamExt, unfold};
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -155,6 +156,11 @@ impl<E: Executor> Shared<E> {
         session: &Arc<Session>,
         resume: Option<Resume>,
     ) -> Running {
+        if has_several_fields(&mut request) {
+            let message = "a subscription has one field, so that there is one place to go on from: subscribe to each by itself";
+            let error = refusal::error("SEVERAL_FIELDS", message);
+            return Running::of(stream::once(ready(Given::Error(vec![error]))).boxed());
+        }
         let begins_now = resume
             .as_ref()
             .is_none_or(|resume| resume.last_event_id().is_none());
@@ -213,6 +219,17 @@ impl<E: Executor> Shared<E> {
             _stop: stop.drop_guard(),
         }
     }
+}
+
+/// Whether what is asked for is a subscription to more than one field, which GraphQL does not know. A request that
+/// cannot be parsed is refused when it is executed.
+fn has_several_fields(request: &mut Request) -> bool {
+    request.parsed_query().is_ok_and(|document| {
+        document.operations.iter().any(|(_, operation)| {
+            operation.node.ty == OperationType::Subscription
+                && operation.node.selection_set.node.items.len() > 1
+        })
+    })
 }
 
 /// Tells all clients what an execution gives, until its end.

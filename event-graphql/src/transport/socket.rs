@@ -23,8 +23,9 @@ use crate::metrics;
 /// A socket that waits has this much of a buffer, and more only while a message needs it.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// How many results go out at once, where so many are ready. The client is heard in between.
-const BATCH: usize = 32;
+/// How many results, and bytes, go out at once, where so many are ready: in the time that one of them may take.
+/// The client is heard in between.
+const BATCH: (usize, usize) = (32, 16 * 1024);
 
 /// A message that is a little too long is read, so that the client hears why its socket is closed.
 const READ_FACTOR: usize = 4;
@@ -289,17 +290,25 @@ impl<E: Executor> Connection<E> {
     async fn put(&mut self, id: Arc<str>, given: Option<Given>) -> Result<(), End> {
         let within = self.shared.limits.write_timeout;
         let mut next = Some((id, given));
-        for left in (0..BATCH).rev() {
-            let Some((id, given)) = next.take() else {
-                break;
-            };
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while let Some((id, given)) = next.take() {
             let message = self.message(&id, given.as_ref())?;
-            in_time(within, self.socket.feed(message)).await?;
-            if left > 0 {
+            if let Message::Text(text) = &message {
+                bytes += text.len();
+            }
+            messages.push(message);
+            if messages.len() < BATCH.0 && bytes < BATCH.1 {
                 next = self.outbox.next().now_or_never();
             }
         }
-        in_time(within, self.socket.flush()).await
+        let writing = async {
+            for message in messages {
+                self.socket.feed(message).await?;
+            }
+            self.socket.flush().await
+        };
+        in_time(within, writing).await
     }
 
     fn message(&self, id: &str, given: Option<&Given>) -> Result<Message, End> {

@@ -12,6 +12,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
+use super::refusal::Unavailable;
 use super::running::Given;
 use super::{Resume, Session, Shared, refusal};
 
@@ -40,11 +41,24 @@ async fn answer<E: Executor>(
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
         .map(str::to_owned);
-    // Nobody has their request read, who is not let in.
-    let session = (shared.on_sse)(headers)
-        .await
-        .map_err(IntoResponse::into_response)?;
-    let request = read(http, shared.limits.message_bytes).await?;
+    let asking = async {
+        // Nobody has their request read, who is not let in.
+        let session = (shared.on_sse)(headers)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        let request = read(http, shared.limits.message_bytes).await?;
+        Ok((session, request))
+    };
+    let (session, request) = tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => {
+            return Err(Unavailable::ServiceRestart.into_response());
+        }
+        asked = timeout(shared.limits.init_timeout, asking) => asked.map_err(|_| {
+            let message = "the request was not complete in time";
+            refuse(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
+        })??,
+    };
 
     let resume = Resume::new(last_event_id);
     let stream = EventStream {

@@ -11,6 +11,7 @@ use crate::harness::*;
 on_both_stores![
     listeners_are_told_before_any_client,
     listeners_are_told_without_clients,
+    a_listener_that_panics_ends_nothing,
     a_cache_has_nothing_old_when_a_client_gets_the_event,
 ];
 
@@ -106,4 +107,19 @@ async fn a_cache_has_nothing_old_when_a_client_gets_the_event(world: World) {
         let loaded = cache.load_one("a".to_owned()).await.unwrap();
         assert_eq!(loaded, Some(number));
     }
+}
+
+async fn a_listener_that_panics_ends_nothing(world: World) {
+    let bridge = world.bridge();
+    let gaps = Arc::new(Mutex::new(0));
+    let noted = Arc::clone(&gaps);
+    let listening = bridge.listen([counter()], move |news| match news {
+        News::Gap => *noted.lock().unwrap() += 1,
+        News::Event(_) => panic!("as a listener may"),
+    });
+    let _listening = listening.await.unwrap();
+    let mut stream = bridge.events::<Moved>().subscribe().await.unwrap();
+    world.move_to("a", 0..3).await;
+    assert_eq!(numbers(&mut stream, 3).await.0, [0, 1, 2]);
+    assert!(*gaps.lock().unwrap() >= 3);
 }

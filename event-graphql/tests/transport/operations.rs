@@ -149,3 +149,15 @@ async fn pings_are_answered() {
     client.send(Message::Ping("frame".into())).await;
     assert_eq!(client.frame().await, Message::Pong("frame".into()));
 }
+
+#[tokio::test]
+async fn a_subscription_to_several_fields_is_refused() {
+    let server = Server::start().await;
+    let mut client = Client::init(server.address).await;
+    let query = "subscription { one: count(to: 1) other: count(to: 1) }";
+    client.subscribe("1", query).await;
+    let message = client.hear().await;
+    assert_eq!(message["type"], "error");
+    let code = &message["payload"][0]["extensions"]["code"];
+    assert_eq!(code, "SEVERAL_FIELDS");
+}

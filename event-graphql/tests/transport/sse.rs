@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use event_graphql::Limits;
+use event_graphql::{GraphqlTransport, Limits, Session};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::client::soon;
-use super::server::Server;
+use super::server::{Mutation, Query, Server, Subscriptions};
 
 /// An answer that is being read.
 struct Answer {
@@ -258,4 +258,52 @@ async fn a_client_that_never_reads_stops_its_stream() {
     // Its connection is closed too, though it could not be written to: who writes to it hears that it is gone.
     let mut stream = answer.stream.into_inner();
     soon(async { while stream.write_all(b" ").await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_to_its_end_is_given_up() {
+    let server = Server::with_limits(Limits {
+        init_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    })
+    .await;
+    let mut stream = BufReader::new(unfinished(&server).await);
+    let mut line = String::new();
+    soon(stream.read_line(&mut line)).await.unwrap();
+    assert!(line.starts_with("HTTP/1.1 408"), "{line}");
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_to_its_end_holds_up_no_shutdown() {
+    let server = Server::with_limits(Limits {
+        init_timeout: Duration::from_secs(600),
+        ..Limits::default()
+    })
+    .await;
+    let _stream = unfinished(&server).await;
+    soon(server.transport.shutdown()).await;
+}
+
+/// A request whose body does not come.
+async fn unfinished(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /graphql/stream HTTP/1.1\r\nHost: here\r\nAccept: text/event-stream\r\n\
+                Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Where sockets are guarded, streams are not open.
+#[tokio::test]
+async fn a_hook_for_one_way_in_does_not_leave_the_other_open() {
+    let schema = async_graphql::Schema::new(Query, Mutation, Subscriptions);
+    let transport = GraphqlTransport::builder(schema)
+        .on_init(|_| async { Ok(Session::default()) })
+        .build();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = transport.router();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let refused = Answer::post(address, "{ name }", &[]).await;
+    assert_eq!(refused.error_code().await, (401, "UNAUTHENTICATED".into()));
 }

@@ -69,7 +69,7 @@ async fn invalidate(
         }
         (Filled::Key(key), What::Keys) => {
             let key = format!("{}{key}", shared.entries);
-            shared.remove(vec![key], &places).await?.removed
+            shared.remove(vec![key], &places).await?
         }
         (Filled::Matching(pattern), What::Keys) => {
             shared.remove_matching(&pattern, &places).await?

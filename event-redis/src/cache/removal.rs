@@ -10,12 +10,11 @@ use super::entry::{generation, unreadable};
 use super::{CacheError, Shared};
 use crate::connection::{Links, Request};
 use crate::glob::literal;
-use crate::scripts::{CACHE_INVALIDATE, CACHE_UNTAG};
+use crate::scripts::CACHE_INVALIDATE;
 use crate::wire;
 
 const REMOVING: &str = "remove from a cache";
 const SCANNING: &str = "scan a cache";
-const UNTAGGING: &str = "untag entries of a cache";
 
 /// Keys that the server looks at in one step. It serves others between two steps: a step must not take
 /// longer than what these wait for anyway.
@@ -38,22 +37,13 @@ const UNDER_WAY: usize = 16;
 /// has restarted or was replaced, whose cursors mean nothing to the next.
 const PASSES: usize = 2;
 
-/// What has come of some entries.
-#[derive(Debug, Default)]
-pub(super) struct Removal {
-    /// How many values were removed.
-    pub(super) removed: u64,
-    /// The entries that are still there.
-    there: Vec<String>,
-}
-
 impl Shared {
     /// Removes the values of entries that do not know of an event; of all, where no places are given.
     pub(super) async fn remove(
         &self,
         entries: Vec<String>,
         event: &[(String, String)],
-    ) -> Result<Removal, CacheError> {
+    ) -> Result<u64, CacheError> {
         let mut by_slot: BTreeMap<Option<u16>, Vec<String>> = BTreeMap::new();
         for entry in entries {
             let slot = self.parts.connections.slot(&entry);
@@ -66,16 +56,11 @@ impl Shared {
             .map(|entries| self.remove_some(entries, &event))
             .collect();
         let removals = stream::iter(batches).buffer_unordered(UNDER_WAY);
-        let all = removals.try_fold(Removal::default(), async |mut all, some| {
-            all.removed += some.removed;
-            all.there.extend(some.there);
-            Ok(all)
-        });
-        all.await
+        removals.try_fold(0, async |all, some| Ok(all + some)).await
     }
 
     /// Removes entries of one slot.
-    async fn remove_some(&self, entries: &[String], event: &str) -> Result<Removal, CacheError> {
+    async fn remove_some(&self, entries: &[String], event: &str) -> Result<u64, CacheError> {
         let mut command = CACHE_INVALIDATE.call(entries.len(), 2, 256 + 64 * entries.len());
         for entry in entries {
             command.write_arg(entry.as_bytes());
@@ -86,23 +71,9 @@ impl Shared {
         let connections = &self.parts.connections;
         let reply = connections.ask(REMOVING, request, Some(&CACHE_INVALIDATE));
         let unreadable = unreadable("EVALSHA cache_invalidate.lua", REMOVING);
-        let values = wire::array(reply.await?).map_err(&unreadable)?;
-        let [removed, there] =
-            <[Value; 2]>::try_from(values).map_err(|_| unreadable("another number of parts"))?;
-        let removed = wire::count(&removed).map_err(&unreadable)?;
+        let removed = wire::count(&reply.await?).map_err(&unreadable)?;
         self.invalidated.increment(removed);
-        let mut removal = Removal {
-            removed,
-            there: Vec::new(),
-        };
-        for number in wire::array(there).map_err(&unreadable)? {
-            let number = wire::count(&number).map_err(&unreadable)?;
-            let index = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
-            let entry = index.and_then(|index| entries.get(index));
-            let entry = entry.ok_or_else(|| unreadable("a number of no entry"))?;
-            removal.there.push(entry.clone());
-        }
-        Ok(removal)
+        Ok(removed)
     }
 
     /// Removes the entries whose keys match a pattern, wherever they lie.
@@ -169,10 +140,7 @@ impl Shared {
             }
             let is_through = cursor == "0";
             if is_through || found.len() >= AT_ONCE {
-                removed += self
-                    .remove(std::mem::take(&mut found), event)
-                    .await?
-                    .removed;
+                removed += self.remove(std::mem::take(&mut found), event).await?;
             }
             if is_through {
                 break;
@@ -200,44 +168,21 @@ impl Shared {
             let command = scan(&["ZSCAN", &tag, &cursor], "*");
             let reply = connections.ask(SCANNING, Request::Command(&command), None);
             let (next, found) = page(reply.await?).map_err(&unreadable)?;
-            let mut scores = BTreeMap::new();
+            let mut entries = Vec::new();
             for pair in found.chunks_exact(2) {
-                let score = wire::slice(&pair[1]).map_err(&unreadable)?.to_vec();
                 // What another program has put there is no entry of ours.
                 if let Ok(entry) = wire::text(&pair[0]) {
-                    scores.insert(entry.to_owned(), score);
+                    entries.push(entry.to_owned());
                 }
             }
-            let removal = self.remove(scores.keys().cloned().collect(), event).await?;
-            removed += removal.removed;
-            for entry in &removal.there {
-                scores.remove(entry);
-            }
-            // Last: what this does not come to is found when the event is handled again.
-            let gone: Vec<_> = scores.into_iter().collect();
-            for gone in gone.chunks(AT_ONCE) {
-                self.untag(&tag, gone).await?;
-            }
+            // They stay under the tag until their time is over: whoever is just about to keep one anew has put it
+            // there already.
+            removed += self.remove(entries, event).await?;
             if next == "0" {
                 return Ok(removed);
             }
             cursor = next;
         }
-    }
-
-    async fn untag(&self, tag: &str, gone: &[(String, Vec<u8>)]) -> Result<(), CacheError> {
-        let mut command = CACHE_UNTAG.call(1, 2 * gone.len(), 128 + 96 * gone.len());
-        command.write_arg(tag.as_bytes());
-        for (entry, score) in gone {
-            command.write_arg(entry.as_bytes());
-            command.write_arg(score);
-        }
-        let request = Request::Command(&command);
-        let connections = &self.parts.connections;
-        connections
-            .ask(UNTAGGING, request, Some(&CACHE_UNTAG))
-            .await?;
-        Ok(())
     }
 }
 

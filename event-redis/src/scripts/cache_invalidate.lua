@@ -5,14 +5,14 @@
 -- ARGV  the event: its places, as JSON; none where every value goes
 --       a generation, for entries in which nothing more is noted
 --
--- Replies with how many values were removed, and the numbers of the entries that are still there.
+-- Replies with how many values were removed.
 
 -- Of one entry; each is read again whenever something is noted or kept.
 local MOST_NOTED = 32
 
 local event = cjson.decode(ARGV[1])
-local gone, there = {}, {}
-for i, entry in ipairs(KEYS) do
+local gone = {}
+for _, entry in ipairs(KEYS) do
     local known = redis.call('HMGET', entry, 'generation', 'noted', 'asOf')
     if known[1] then
         if known[3] and not covers(cjson.decode(known[3]), event) then
@@ -26,9 +26,8 @@ for i, entry in ipairs(KEYS) do
                 noted[#noted + 1] = event
                 redis.call('HSET', entry, 'noted', cjson.encode(noted))
             end
-            there[#there + 1] = i
         end
     end
 end
 if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
-return {#gone, there}
+return #gone

@@ -16,8 +16,7 @@ if #gone > 0 then redis.call('ZREM', tag, unpack(gone)) end
 
 local score = now + tonumber(ARGV[2]) * 1000
 local before = tonumber(redis.call('ZSCORE', tag, ARGV[1]) or nil)
--- Another number than before in any case: by that somebody who removes it sees that it was put here again.
-if before and before >= score then score = before + 1 end
+if before and before > score then score = before end
 redis.call('ZADD', tag, string.format('%.0f', score), ARGV[1])
 local left = math.ceil((score - now) / 1000)
 if redis.call('PTTL', tag) < left then redis.call('PEXPIRE', tag, string.format('%.0f', left)) end

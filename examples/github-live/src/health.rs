@@ -1,6 +1,8 @@
 //! `/healthz` and `/metrics`: for those who watch.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -20,6 +22,9 @@ const SECONDS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
+/// How often what was measured is put into its buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// There is one recorder in a process.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -36,9 +41,20 @@ pub fn record_metrics() -> Result<(), BoxError> {
             .set_buckets(&SECONDS)?
             .install_recorder()?;
         event_core::metrics::describe();
+        event_graphql::metrics::describe();
         let _ = RECORDER.set(handle);
     }
     Ok(())
+}
+
+/// Puts what was measured into its buckets now and then, so that it does not pile up where nobody looks.
+pub(crate) async fn keep_up() -> Infallible {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        if let Some(recorder) = RECORDER.get() {
+            recorder.run_upkeep();
+        }
+    }
 }
 
 /// Everything that was recorded, in the text format of Prometheus.

@@ -84,6 +84,7 @@ impl Server {
 
         let ended_early = tokio::select! {
             () = shutdown => None,
+            never = health::keep_up() => match never {},
             ended = &mut services => Some(ended.map_err(BoxError::from).flatten()),
             ended = &mut http => Some(ended.map_err(BoxError::from).and_then(|end| Ok(end?))),
         };
