@@ -91,8 +91,10 @@ test('a WebSocket that never reads is closed within the write timeout, and its c
   const numbers = edges.map(({ payload }) => payload.data.stepped.node);
   const had = numbers.filter(({ lane }) => lane === 'lane').length;
   const { cursor } = edges.at(-1).payload.data.stepped;
-  const again = follow('graphql-ws', server.port, { after: cursor, variables: { lane: 'lane' } });
-  atEnd(t, () => again.stop());
+  const again = follow(t, 'graphql-ws', server.port, {
+    after: cursor,
+    variables: { lane: 'lane' },
+  });
   await until(() => `the rest comes: ${again}`, () => again.received.length === events - had);
   const all = [...numbers.filter(({ lane }) => lane === 'lane'), ...again.received.map(({ node }) => node)];
   assert.deepEqual(all.map(({ number }) => number), Array.from({ length: events }, (_, n) => n));

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atEnd } from './support/cleanup.mjs';
 import { follow, KINDS, STEPPED } from './support/clients.mjs';
 import { Feed } from './support/feed.mjs';
 import { RedisServer } from './support/redis.mjs';
@@ -19,8 +18,8 @@ const WATCHED = `
   }`;
 
 /** A cursor behind a step that was just stored, from this server; nobody looks afterwards. */
-async function cursorOf(server, feed) {
-  const follower = follow('graphql-ws', server.port);
+async function cursorOf(t, server, feed) {
+  const follower = follow(t, 'graphql-ws', server.port);
   await begun([follower], feed);
   follower.stop();
   await nobodyLooks(server);
@@ -32,8 +31,8 @@ function nobodyLooks(server) {
 }
 
 /** Subscribes behind `after`, and gives the code with which that ends. */
-async function codeOf(kind, server, after, query = STEPPED) {
-  const follower = follow(kind, server.port, { query, after });
+async function codeOf(t, kind, server, after, query = STEPPED) {
+  const follower = follow(t, kind, server.port, { query, after });
   await until(
     () => `the subscription ends: ${follower}`,
     () => follower.errors.length > 0,
@@ -52,11 +51,11 @@ for (const kind of KINDS) {
     const stranger = await WebServer.start(t, redis, { secret: 'of somebody else' });
     const client = redis.client();
     const feed = new Feed(client);
-    const cursor = await cursorOf(server, feed);
+    const cursor = await cursorOf(t, server, feed);
 
     await t.test('wrong', async () => {
       for (const wrong of ['made up', '', `${cursor}A`]) {
-        assert.equal(await codeOf(kind, server, wrong), 'CURSOR_INVALID', wrong);
+        assert.equal(await codeOf(t, kind, server, wrong), 'CURSOR_INVALID', wrong);
       }
     });
 
@@ -64,24 +63,24 @@ for (const kind of KINDS) {
       // Another position under the same signature, and a whole cursor signed with another secret.
       const bytes = Buffer.from(cursor, 'base64url');
       bytes[bytes.length - 1] = bytes[bytes.length - 1] === 0x39 ? 0x38 : 0x39;
-      assert.equal(await codeOf(kind, server, bytes.toString('base64url')), 'CURSOR_INVALID');
-      const foreign = await cursorOf(stranger, feed);
-      assert.equal(await codeOf(kind, server, foreign), 'CURSOR_INVALID');
+      assert.equal(await codeOf(t, kind, server, bytes.toString('base64url')), 'CURSOR_INVALID');
+      const foreign = await cursorOf(t, stranger, feed);
+      assert.equal(await codeOf(t, kind, server, foreign), 'CURSOR_INVALID');
     });
 
     await t.test('of another feed', async () => {
-      assert.equal(await codeOf(kind, server, cursor, OTHER), 'CURSOR_OF_ANOTHER_FEED');
+      assert.equal(await codeOf(t, kind, server, cursor, OTHER), 'CURSOR_OF_ANOTHER_FEED');
     });
 
     await t.test('expired', async () => {
       await feed.add('lane', 0, 100);
       await server.control('trim', { keep: 10 });
-      assert.equal(await codeOf(kind, server, cursor), 'CURSOR_EXPIRED');
+      assert.equal(await codeOf(t, kind, server, cursor), 'CURSOR_EXPIRED');
     });
 
     await t.test('ahead of a server that has lost events', async () => {
       await client.del('events:web');
-      assert.equal(await codeOf(kind, server, cursor), 'CURSOR_AHEAD');
+      assert.equal(await codeOf(t, kind, server, cursor), 'CURSOR_AHEAD');
     });
   });
 }
@@ -92,9 +91,8 @@ for (const kind of KINDS) {
     const server = await WebServer.start(t, redis);
     const feed = new Feed(redis.client());
     const watch = (user, byEvent) =>
-      follow(kind, server.port, { query: WATCHED, variables: { user, byEvent } });
+      follow(t, kind, server.port, { query: WATCHED, variables: { user, byEvent } });
     const [atOnce, byEvent, other] = [watch('ann', false), watch('ann', true), watch('bob', true)];
-    atEnd(t, () => other.stop());
     await begun([atOnce, byEvent, other], feed);
 
     await feed.add('hidden', 0, 1);

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atEnd } from './support/cleanup.mjs';
 import { follow, KINDS } from './support/clients.mjs';
 import { Feed } from './support/feed.mjs';
 import { readersIn, RedisServer } from './support/redis.mjs';
@@ -29,9 +28,8 @@ async function fanOut(t, options) {
   const before = await connections();
 
   const followers = Array.from({ length: CLIENTS }, (_, number) =>
-    follow(KINDS[number % KINDS.length], server.port),
+    follow(t, KINDS[number % KINDS.length], server.port),
   );
-  atEnd(t, () => followers.forEach((follower) => follower.stop()));
   if (!options.share) {
     await until('all look', async () => (await server.stats()).clients === CLIENTS);
   }

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atEnd } from './support/cleanup.mjs';
 import { follow, KINDS } from './support/clients.mjs';
 import { RedisServer } from './support/redis.mjs';
 import { WebServer } from './support/server.mjs';
@@ -26,8 +25,7 @@ for (const kind of KINDS) {
     const instances = [first, second];
     const stars = async (server) => (await server.execute(STARS, { repository })).stars;
     const star = async (server, by) => (await server.execute(STAR, { repository, by })).star;
-    const followers = instances.map(({ port }) => follow(kind, port, { query: STARRED }));
-    for (const follower of followers) atEnd(t, () => follower.stop());
+    const followers = instances.map(({ port }) => follow(t, kind, port, { query: STARRED }));
     for (const server of instances) {
       // One that looks is the cache.
       await until('the subscription begins', async () => (await server.stats()).clients === 2);

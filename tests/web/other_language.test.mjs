@@ -5,7 +5,6 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { RedisPubSub } from 'graphql-redis-subscriptions';
-import { atEnd } from './support/cleanup.mjs';
 import { follow, KINDS } from './support/clients.mjs';
 import { RedisServer } from './support/redis.mjs';
 import { WebServer } from './support/server.mjs';
@@ -86,9 +85,8 @@ for (const kind of KINDS) {
     const server = await WebServer.start(t, redis);
     const client = redis.client();
     const pubsub = new RedisPubSub({ publisher: redis.client(), subscriber: redis.client() });
-    const stars = follow(kind, server.port, { query: STARRED });
-    const chunks = follow(kind, server.port, { query: CHUNKS });
-    for (const follower of [stars, chunks]) atEnd(t, () => follower.stop());
+    const stars = follow(t, kind, server.port, { query: STARRED });
+    const chunks = follow(t, kind, server.port, { query: CHUNKS });
     await until('both begin', async () => {
       await server.execute(STAR, { repository, by: 'probe' });
       await server.execute(SAY, { text: 'probe' });

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atEnd } from './support/cleanup.mjs';
 import { follow, KINDS } from './support/clients.mjs';
 import { Feed } from './support/feed.mjs';
 import { Proxy } from './support/proxy.mjs';
@@ -19,8 +18,7 @@ async function world(t) {
   const server = await WebServer.start(t, redis);
   const proxy = await Proxy.start(t, server);
   const feed = new Feed(redis.client());
-  const followers = KINDS.map((kind) => follow(kind, proxy.port));
-  atEnd(t, () => followers.forEach((follower) => follower.stop()));
+  const followers = KINDS.map((kind) => follow(t, kind, proxy.port));
   await begun(followers, feed);
   return { redis, server, proxy, feed, followers };
 }

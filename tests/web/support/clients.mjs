@@ -4,6 +4,7 @@ import { Client as UrqlClient, subscriptionExchange } from '@urql/core';
 import { createClient as createSseClient } from 'graphql-sse';
 import { createClient as createWsClient } from 'graphql-ws';
 import WebSocket from 'ws';
+import { atEnd } from './cleanup.mjs';
 import { pause } from './wait.mjs';
 
 /** The kinds of clients. */
@@ -91,10 +92,15 @@ export class Follower {
   }
 }
 
-/** Follows a subscription with a client of some kind. Whoever is cut off goes on behind what came last. */
-export function follow(kind, port, { query = STEPPED, variables = {}, after, options } = {}) {
+/**
+ * Follows a subscription with a client of some kind, until it is stopped or the test has ended. Whoever is cut off
+ * goes on behind what came last.
+ */
+export function follow(t, kind, port, { query = STEPPED, variables = {}, after, options } = {}) {
   const follower = new Follower();
   follower.cursor = after;
+  // Also one that has had its error: where the server ends before it has said that all is complete, it asks again.
+  atEnd(t, () => follower.stop());
   // Read each time that the request is sent.
   const resuming = {
     ...variables,
