@@ -8,6 +8,7 @@ mod edge;
 mod entry;
 mod error;
 mod feed;
+mod handlers_first;
 mod heard;
 mod live;
 mod live_stream;
@@ -33,7 +34,8 @@ pub use subscription::{Access, EventSubscription, Persistent, Realtime, SlowClie
 
 use channel::Channels;
 use cursor::Signer;
-use feed::{Feeds, HandlersFirst};
+use feed::Feeds;
+use handlers_first::HandlersFirst;
 use ring::Window;
 use selection::Selection;
 
@@ -308,10 +310,10 @@ impl BridgeBuilder {
 
     /// Clients get an event only when the handlers of this service's group that take events in order are through with
     /// it, whichever instance runs them: those that invalidate caches that processes share, say. That is waited for so
-    /// long at most, and then clients get it all the same, with a warning in the log. What the group does not read
-    /// is not waited for, and neither are realtime events.
+    /// long at most; then clients get it all the same, with a warning in the log, and what comes before the group
+    /// has come so far they get at once. What the group does not read is not waited for, and neither are realtime events.
     pub fn handlers_first(mut self, service: Service, at_most: Duration) -> Self {
-        self.first = Some(HandlersFirst { service, at_most });
+        self.first = Some(HandlersFirst::new(service, at_most));
         self
     }
 

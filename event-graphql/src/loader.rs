@@ -261,9 +261,10 @@ impl<K: LoaderKey, L: Loader<K>> Batch<K, L> {
         }
         let keys: Vec<K> = keys.into_iter().collect();
         let loaded = self.shared.loader.load(&keys).await;
-        let flights = mem::take(&mut self.flights);
+        // They stay in the batch: if a value panics in the midst, those that are left are broken off.
         let mut state = self.shared.state();
-        let answers: Vec<(Vec<oneshot::Sender<_>>, Answer<_, _>)> = flights
+        let answers: Vec<(Vec<oneshot::Sender<_>>, Answer<_, _>)> = self
+            .flights
             .iter()
             .map(|flight| {
                 let answer = match &loaded {
@@ -274,6 +275,7 @@ impl<K: LoaderKey, L: Loader<K>> Batch<K, L> {
             })
             .collect();
         drop(state);
+        self.flights.clear();
         for (waiters, answer) in answers {
             for waiter in waiters {
                 // Whoever asked may have gone.

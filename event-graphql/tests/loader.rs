@@ -245,6 +245,19 @@ async fn failures_are_told_to_all_and_not_kept() {
 }
 
 #[tokio::test]
+async fn a_value_that_cannot_be_kept_leaves_nobody_waiting() {
+    let table = Table::new(&[("a", 1), ("b", 2)]);
+    let cache = LoaderCache::builder(table.clone())
+        .weigh(|_, value| if *value == 1 { panic!("no weight") } else { 1 })
+        .build();
+    for _ in 0..2 {
+        let asked = cache.load_many(["a", "b"].map(str::to_owned)).await;
+        assert_eq!(asked, Err(LoadError::BrokenOff));
+    }
+    assert_eq!(cache.load_one("b".into()).await, Ok(Some(2)));
+}
+
+#[tokio::test]
 async fn who_leaves_does_not_take_the_load_along() {
     let table = Table::held(&[("a", 1)]);
     let cache = cache(&table);

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_core::{
-    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, Service,
-    StoreError, Token,
+    Backend, Category, FeedEntry, Partition, Position, ReadError, RecordedEvent, StoreError, Token,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::entry::Entry;
+use super::handlers_first::HandlersFirst;
 use super::ring::{Look, Ring, Window};
 use crate::metrics::{BridgeMetrics, FeedMetrics};
 
@@ -71,13 +71,6 @@ pub(crate) struct Feeds {
     catching_up: Semaphore,
     first: Option<HandlersFirst>,
     metrics: BridgeMetrics,
-}
-
-/// Whose handlers are through with an event before clients get it, and how long that is waited for.
-#[derive(Clone)]
-pub(crate) struct HandlersFirst {
-    pub(crate) service: Service,
-    pub(crate) at_most: Duration,
 }
 
 /// A reader, and how many look at what it reads.
@@ -236,21 +229,6 @@ impl Feeds {
     }
 }
 
-impl Feeds {
-    /// Waits for handlers that are to be through with what lies up to `position` before clients get it.
-    async fn let_handlers_first(&self, partition: &Partition, position: Position) {
-        let Some(HandlersFirst { service, at_most }) = &self.first else {
-            return;
-        };
-        let mut token = Token::default();
-        token.reach(partition.clone(), position);
-        if let Err(error) = service.wait_until_handled(&token, *at_most).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "clients get events that are not handled yet");
-        }
-    }
-}
-
 /// Has somebody told of events, until it is dropped. See
 /// [`EventSubscriptionBridge::listen`](super::EventSubscriptionBridge::listen).
 #[must_use = "nothing is told any more when it is dropped"]
@@ -344,10 +322,9 @@ impl Reader {
         self.feed.metrics.entries.increment(batch.len() as u64);
         self.tell(&batch);
         if let Some(last) = batch.last()
-            && self.feeds.first.is_some()
+            && let Some(first) = &self.feeds.first
         {
-            let (partition, last) = (&self.feed.partition, last.position());
-            self.feeds.let_handlers_first(partition, last).await;
+            first.wait(&self.feed.partition, last.position()).await;
             // Who has looked meanwhile at what handlers were to change may have kept it.
             self.tell(&batch);
         }
@@ -436,11 +413,10 @@ impl FeedView {
             }
         };
         tell_new();
-        if self.feeds.first.is_some()
+        if let Some(first) = &self.feeds.first
             && let Some(last) = page.last().map(FeedEntry::position)
-            && head.is_none_or(|head| last > head)
         {
-            self.feeds.let_handlers_first(self.partition(), last).await;
+            first.wait(self.partition(), last).await;
             tell_new();
         }
         Ok(page)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::metrics::Gauge;
 use async_graphql::parser::types::{OperationType, Selection};
-use async_graphql::{Data, Executor, Request, Response, ServerError, Variables};
+use async_graphql::{Data, Executor, Positioned, Request, Response, ServerError, Variables};
 use futures::future::ready;
 use futures::stream::{self, BoxStream, StreamExt, unfold};
 use serde_json::value::RawValue;
@@ -156,9 +156,7 @@ impl<E: Executor> Shared<E> {
         session: &Arc<Session>,
         resume: Option<Resume>,
     ) -> Running {
-        if has_several_fields(&mut request) {
-            let message = "a subscription has one field, so that there is one place to go on from: subscribe to each by itself";
-            let error = refusal::error("SEVERAL_FIELDS", message);
+        if let Some(error) = refusal_of(&mut request) {
             return Running::of(stream::once(ready(Given::Error(vec![error]))).boxed());
         }
         let begins_now = resume
@@ -221,15 +219,29 @@ impl<E: Executor> Shared<E> {
     }
 }
 
-/// Whether what is asked for is a subscription to more than one field, which GraphQL does not know. A request that
-/// cannot be parsed is refused when it is executed.
-fn has_several_fields(request: &mut Request) -> bool {
-    request.parsed_query().is_ok_and(|document| {
-        document.operations.iter().any(|(_, operation)| {
-            operation.node.ty == OperationType::Subscription
-                && operation.node.selection_set.node.items.len() > 1
-        })
-    })
+/// Why a subscription is refused before it is executed: for what it selects. A request that cannot be parsed is refused
+/// when it is executed.
+fn refusal_of(request: &mut Request) -> Option<ServerError> {
+    let document = request.parsed_query().ok()?;
+    let subscriptions = document
+        .operations
+        .iter()
+        .map(|(_, operation)| &operation.node)
+        .filter(|operation| operation.ty == OperationType::Subscription);
+    for subscription in subscriptions {
+        let selected = &subscription.selection_set.node.items;
+        if selected.len() > 1 {
+            let message = "a subscription has one field, so that there is one place to go on from: subscribe to each by itself";
+            return Some(refusal::error("SEVERAL_FIELDS", message));
+        }
+        let is_field = |item: &Positioned<Selection>| matches!(item.node, Selection::Field(_));
+        if !selected.iter().all(is_field) {
+            // It would be executed as if there were nothing.
+            let message = "the field of a subscription is not taken from a fragment: write it into the operation itself; what is selected of it may be a fragment";
+            return Some(refusal::error("FIELD_IN_FRAGMENT", message));
+        }
+    }
+    None
 }
 
 /// Tells all clients what an execution gives, until its end.

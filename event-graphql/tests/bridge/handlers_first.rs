@@ -7,6 +7,7 @@ use event_core::{Context, HandlerDefinition, Service};
 use event_redis::RedisStore;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::harness::*;
 
@@ -93,6 +94,33 @@ async fn a_handler_is_not_waited_for_without_end(world: World) {
     let mut stream = bridge.events::<Moved>().subscribe().await.unwrap();
     world.move_to("a", 0..3).await;
     assert_eq!(numbers(&mut stream, 3).await.0, [0, 1, 2]);
+}
+
+/// A group that stands still does not cost clients the whole time with each event. The clock of this test goes on by
+/// itself when everybody waits for it.
+#[tokio::test(start_paused = true)]
+async fn handlers_that_are_late_are_waited_for_again_when_they_have_come_so_far() {
+    const AT_MOST: Duration = Duration::from_secs(2);
+    let world = World::memory(1).await;
+    let handler = HandlerDefinition::function("first", |_: Moved, _: Context| async {});
+    let service = world.service().handler(handler.on("counter.moved"));
+    let service = service.build().unwrap();
+    let bridge = world
+        .builder()
+        .handlers_first(service.clone(), AT_MOST)
+        .build();
+    let mut stream = bridge.events::<Moved>().subscribe().await.unwrap();
+    let mut waited = Vec::new();
+    for number in 0..6 {
+        if number == 3 {
+            service.run_until_idle().await.unwrap();
+        }
+        let begun = Instant::now();
+        world.move_to("a", number..number + 1).await;
+        assert_eq!(event(&mut stream).await.event().number, number);
+        waited.push(begun.elapsed() >= AT_MOST);
+    }
+    assert_eq!(waited, [true, false, false, true, false, false]);
 }
 
 async fn what_no_handler_reads_is_not_waited_for(world: World) {

@@ -1,6 +1,6 @@
 //! Queries, mutations and subscriptions over a socket.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::Client;
@@ -154,10 +154,31 @@ async fn pings_are_answered() {
 async fn a_subscription_to_several_fields_is_refused() {
     let server = Server::start().await;
     let mut client = Client::init(server.address).await;
-    let query = "subscription { one: count(to: 1) other: count(to: 1) }";
-    client.subscribe("1", query).await;
+    client
+        .subscribe(
+            "1",
+            "subscription { one: count(to: 1) other: count(to: 1) }",
+        )
+        .await;
+    assert_eq!(refused(&mut client).await, "SEVERAL_FIELDS");
+}
+
+/// It would be executed as if there were nothing: async-graphql does not look into fragments there.
+#[tokio::test]
+async fn a_subscription_whose_field_is_in_a_fragment_is_refused() {
+    let server = Server::start().await;
+    let mut client = Client::init(server.address).await;
+    for query in [
+        "subscription { ...One } fragment One on Subscriptions { count(to: 1) }",
+        "subscription { ... { count(to: 1) } }",
+    ] {
+        client.subscribe("1", query).await;
+        assert_eq!(refused(&mut client).await, "FIELD_IN_FRAGMENT", "{query}");
+    }
+}
+
+async fn refused(client: &mut Client) -> Value {
     let message = client.hear().await;
-    assert_eq!(message["type"], "error");
-    let code = &message["payload"][0]["extensions"]["code"];
-    assert_eq!(code, "SEVERAL_FIELDS");
+    assert_eq!(message["type"], "error", "{message}");
+    message["payload"][0]["extensions"]["code"].clone()
 }
