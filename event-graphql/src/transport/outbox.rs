@@ -75,7 +75,9 @@ impl Outbox {
             }
             let id = Arc::clone(&turn.id);
             match given {
-                Some(Given::Next(..) | Given::Shared(_)) => self.turns.push(turn.into_future()),
+                Some(Given::Begun(_) | Given::Next(..) | Given::Shared(_)) => {
+                    self.turns.push(turn.into_future())
+                }
                 Some(Given::Error(_)) | None => drop(self.running.remove(&id)),
             }
             return (id, given);

@@ -13,6 +13,8 @@ use super::{Resume, refusal};
 
 /// What an operation gives.
 pub(super) enum Given {
+    /// The subscription has begun behind this cursor, and has nothing to give yet.
+    Begun(String),
     /// A result, and the cursor that was noted for it.
     Next(Box<Response>, Option<String>),
     /// A result that other clients get too.
@@ -29,6 +31,8 @@ enum Source {
         responses: CatchUnwind<AssertUnwindSafe<BoxStream<'static, Response>>>,
         resume: Option<Resume>,
         begun: bool,
+        /// Whether it was said, or is known from a result, where it has begun.
+        placed: bool,
     },
     Shared(BoxStream<'static, Given>),
 }
@@ -39,6 +43,7 @@ impl Running {
             responses: AssertUnwindSafe(responses).catch_unwind(),
             resume,
             begun: false,
+            placed: false,
         })
     }
 
@@ -52,15 +57,24 @@ impl Stream for Running {
     type Item = Given;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Given>> {
-        let (responses, resume, begun) = match &mut self.0 {
+        let (responses, resume, begun, placed) = match &mut self.0 {
             Source::Shared(results) => return results.poll_next_unpin(cx),
             Source::Executed {
                 responses,
                 resume,
                 begun,
-            } => (responses, resume, begun),
+                placed,
+            } => (responses, resume, begun, placed),
         };
-        let polled = std::task::ready!(responses.poll_next_unpin(cx));
+        let Poll::Ready(polled) = responses.poll_next_unpin(cx) else {
+            let began = resume.as_ref().filter(|_| !*placed).and_then(Resume::began);
+            *placed |= began.is_some();
+            return match began {
+                Some(cursor) => Poll::Ready(Some(Given::Begun(cursor))),
+                None => Poll::Pending,
+            };
+        };
+        *placed = true;
         let first = !std::mem::replace(begun, true);
         Poll::Ready(polled.map(|caught| match caught {
             Ok(response) if first && is_request_error(&response) => Given::Error(response.errors),

@@ -50,6 +50,8 @@ pub(super) struct Result {
 /// What clients of one execution hear.
 #[derive(Clone)]
 enum Told {
+    /// It has begun behind this cursor.
+    Begun(String),
     Next(Arc<Result>),
     Error(Vec<ServerError>),
     Complete,
@@ -194,6 +196,7 @@ impl<E: Executor> Shared<E> {
             told,
             transport: Arc::clone(self),
             session: Arc::clone(session),
+            begun: last.clone(),
             last,
         };
         Running::of(view.results())
@@ -271,6 +274,9 @@ async fn tell_all<E: Executor>(transport: Arc<Shared<E>>, share: Arc<Share>, mut
                     break Told::Error(vec![refusal::error("INTERNAL", message)]);
                 }
             },
+            Some(Given::Begun(cursor)) => {
+                let _ = share.told.send(Told::Begun(cursor));
+            }
             Some(Given::Shared(result)) => {
                 let _ = share.told.send(Told::Next(result));
             }
@@ -291,6 +297,8 @@ struct View<E: Executor> {
     told: broadcast::Receiver<Told>,
     transport: Arc<Shared<E>>,
     session: Arc<Session>,
+    /// The cursor behind which it begins for the client, who has not been told yet.
+    begun: Option<String>,
     /// The cursor behind what the client has got.
     last: Option<String>,
 }
@@ -307,7 +315,19 @@ impl<E: Executor> View<E> {
         unfold(Way::Together(self), |mut way| async move {
             loop {
                 way = match way {
+                    Way::Together(mut view) if view.begun.is_some() => {
+                        let begun = view.begun.take();
+                        return begun.map(|cursor| (Given::Begun(cursor), Way::Together(view)));
+                    }
                     Way::Together(mut view) => match view.told.recv().await {
+                        Ok(Told::Begun(cursor)) => {
+                            // Who has joined later has a place that is not before this one.
+                            if view.last.is_none() {
+                                view.last = Some(cursor.clone());
+                                view.begun = Some(cursor);
+                            }
+                            Way::Together(view)
+                        }
                         Ok(Told::Next(result)) => {
                             view.last.clone_from(&result.cursor);
                             return Some((Given::Shared(result), Way::Together(view)));

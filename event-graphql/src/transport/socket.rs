@@ -293,11 +293,12 @@ impl<E: Executor> Connection<E> {
         let mut messages = Vec::new();
         let mut bytes = 0;
         while let Some((id, given)) = next.take() {
-            let message = self.message(&id, given.as_ref())?;
-            if let Message::Text(text) = &message {
-                bytes += text.len();
+            if let Some(message) = self.message(&id, given.as_ref())? {
+                if let Message::Text(text) = &message {
+                    bytes += text.len();
+                }
+                messages.push(message);
             }
-            messages.push(message);
             if messages.len() < BATCH.0 && bytes < BATCH.1 {
                 next = self.outbox.next().now_or_never();
             }
@@ -311,8 +312,10 @@ impl<E: Executor> Connection<E> {
         in_time(within, writing).await
     }
 
-    fn message(&self, id: &str, given: Option<&Given>) -> Result<Message, End> {
+    fn message(&self, id: &str, given: Option<&Given>) -> Result<Option<Message>, End> {
         let message = match given {
+            // The protocol has no place for it.
+            Some(Given::Begun(_)) => return Ok(None),
             Some(Given::Next(response, _)) => {
                 self.shared.sockets.results.increment(1);
                 let payload = Payload::Response(response);
@@ -326,7 +329,7 @@ impl<E: Executor> Connection<E> {
             Some(Given::Error(payload)) => ServerMessage::Error { id, payload },
             None => ServerMessage::Complete { id },
         };
-        written(&message)
+        written(&message).map(Some)
     }
 
     async fn say(&mut self, message: &ServerMessage<'_>) -> Result<(), End> {

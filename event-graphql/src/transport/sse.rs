@@ -144,9 +144,10 @@ impl EventStream {
                 room.send(Part::Complete);
                 break;
             };
+            let is_result = !matches!(given, Given::Begun(_));
             match event(given) {
                 Ok(event) => {
-                    shared.streams.results.increment(1);
+                    shared.streams.results.increment(u64::from(is_result));
                     room.send(Part::Next(event));
                 }
                 Err(error) => {
@@ -161,8 +162,14 @@ impl EventStream {
 
 /// The event `next` with a result, and the cursor that was noted for it.
 fn event(given: Given) -> Result<Event, axum::Error> {
-    let event = Event::default().event("next");
+    let event = Event::default();
+    // A client keeps the id of what has no data, and takes it for nothing otherwise.
+    if let Given::Begun(cursor) = given {
+        return Ok(event.id(cursor));
+    }
+    let event = event.event("next");
     let (event, cursor) = match given {
+        Given::Begun(_) => (event, None),
         Given::Next(response, cursor) => (event.json_data(*response)?, cursor),
         // JSON has no line breaks but in what was written for eyes.
         Given::Shared(result) => (event.data(result.json.get()), result.cursor.clone()),

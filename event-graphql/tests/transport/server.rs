@@ -107,6 +107,14 @@ impl Subscriptions {
             .unwrap_or(0);
         stream::iter(after + 1..=to).map(|number| Line { number })
     }
+
+    /// Begins behind 7, and has nothing.
+    async fn none(&self, ctx: &Context<'_>) -> impl Stream<Item = Line> {
+        if let Some(resume) = ctx.data_opt::<Resume>() {
+            resume.begin("7");
+        }
+        stream::pending()
+    }
 }
 
 /// A server on a port of its own.

@@ -129,6 +129,22 @@ async fn each_response_has_the_id_that_was_noted_for_it() {
     answer.completes().await;
 }
 
+/// Who is cut off before anything has come can still go on from there.
+#[tokio::test]
+async fn where_it_begins_is_an_id_without_data() {
+    let alone = Server::start().await;
+    let shared = Server::with(|builder| builder.share(["none"])).await;
+    for server in [&alone, &shared, &shared] {
+        let mut answer =
+            Answer::post(server.address, "subscription { none { cursor } }", &[]).await;
+        let begun = Event {
+            id: Some("7".to_owned()),
+            ..Event::default()
+        };
+        assert_eq!(answer.event().await, Some(begun));
+    }
+}
+
 #[tokio::test]
 async fn a_client_goes_on_after_the_last_id_that_it_saw() {
     let server = Server::start().await;
