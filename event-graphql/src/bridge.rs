@@ -81,6 +81,8 @@ const PUBLIC_SECRET: &[u8] = b"event-graphql cursor";
 ///             .events::<RepositoryUpdated>()
 ///             .filter(move |event| event.repository == repository)
 ///             .after(after)
+///             // Streams of server-sent events go on where they were.
+///             .resume(ctx)
 ///             .subscribe()
 ///             .await
 ///     }
@@ -137,7 +139,7 @@ impl EventSubscriptionBridge {
     pub fn builder(store: impl Backend) -> BridgeBuilder {
         BridgeBuilder {
             store: Arc::new(store),
-            secret: PUBLIC_SECRET.to_vec(),
+            secret: Vec::new(),
             window: Window {
                 entries: 4_096,
                 bytes: 16 * 1024 * 1024,
@@ -294,8 +296,9 @@ impl EventSubscriptionBridge {
 }
 
 impl BridgeBuilder {
-    /// What cursors are signed with. All instances that a client may come back to must have the same. Without it,
-    /// cursors are still checked, but whoever knows this library can make them.
+    /// What cursors are signed with. All instances that a client may come back to must have the same. Without it, or
+    /// where it is empty, cursors are still checked, but whoever knows this library can make them:
+    /// [`build`](Self::build) warns of that in the log.
     pub fn cursor_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secret = secret.into();
         self
@@ -317,8 +320,17 @@ impl BridgeBuilder {
         self
     }
 
-    /// The bridge.
+    /// The bridge. Where there is no [secret](Self::cursor_secret), a warning goes to the log.
     pub fn build(self) -> EventSubscriptionBridge {
+        let secret: &[u8] = if self.secret.is_empty() {
+            tracing::warn!(
+                "cursors are signed without a secret, so anybody can make them; give one by cursor_secret()"
+            );
+            PUBLIC_SECRET
+        } else {
+            &self.secret
+        };
+        let signer = Signer::new(secret);
         let metrics = BridgeMetrics::default();
         let inner = Inner {
             channels: Channels::new(
@@ -328,7 +340,7 @@ impl BridgeBuilder {
             ),
             feeds: Feeds::new(self.store, self.window, self.first, metrics.clone()),
             metrics,
-            signer: Signer::new(&self.secret),
+            signer,
         };
         EventSubscriptionBridge {
             inner: Arc::new(inner),

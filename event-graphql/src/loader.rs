@@ -52,8 +52,9 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> LoaderKey for K {}
 /// use std::convert::Infallible;
 ///
 /// use async_graphql::dataloader::Loader;
+/// use event_core::Category;
 /// use event_core::prelude::*;
-/// use event_graphql::LoaderCache;
+/// use event_graphql::{EventSubscriptionBridge, LoaderCache};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize, Event)]
 /// # #[event("repository.updated")]
@@ -80,6 +81,11 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> LoaderKey for K {}
 ///     .invalidates(|e: &RepositoryUpdated| RepositoryKey(e.repository.clone()))
 ///     .build();
 /// assert_eq!(stars.load_one(RepositoryKey("octo/hello".into())).await?, Some(10));
+///
+/// // Events reach it by a bridge, for as long as what this gives is kept.
+/// let bridge = EventSubscriptionBridge::new(MemoryStore::new());
+/// let listening = bridge.invalidate([Category::new("repository")?], stars.clone()).await?;
+/// # drop(listening);
 /// # Ok(())
 /// # }
 /// ```

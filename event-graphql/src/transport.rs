@@ -185,7 +185,33 @@ impl<E: Executor> GraphqlTransport<E> {
         get(handler.clone()).post(handler)
     }
 
-    /// Both routes: `/graphql/ws` and `/graphql/stream`.
+    /// Both routes: `/graphql/ws` and `/graphql/stream`. Either takes queries and mutations, too. A client that sends
+    /// those by themselves needs a route for them, which is a line in axum:
+    ///
+    /// ```
+    /// # use async_graphql::{EmptyMutation, EmptySubscription, Object, Request, Response, Schema};
+    /// use axum::Json;
+    /// use axum::extract::State;
+    /// use axum::routing::post;
+    /// use event_graphql::GraphqlTransport;
+    /// # struct Query;
+    /// # #[Object]
+    /// # impl Query {
+    /// #     async fn answer(&self) -> i32 {
+    /// #         42
+    /// #     }
+    /// # }
+    /// # type MySchema = Schema<Query, EmptyMutation, EmptySubscription>;
+    ///
+    /// async fn graphql(State(schema): State<MySchema>, Json(request): Json<Request>) -> Json<Response> {
+    ///     Json(schema.execute(request).await)
+    /// }
+    ///
+    /// # let schema = Schema::new(Query, EmptyMutation, EmptySubscription);
+    /// let transport = GraphqlTransport::builder(schema.clone()).build();
+    /// let app = transport.router().route("/graphql", post(graphql).with_state(schema));
+    /// # let _: axum::Router = app;
+    /// ```
     pub fn router(&self) -> Router {
         Router::new()
             .route("/graphql/ws", self.ws())

@@ -205,6 +205,8 @@ impl RedisCache {
     ///
     /// - In braces stands a field of the event, or a path of them (`{owner.name}`): a text, a number or a
     ///   boolean. Its value is no pattern, whatever stands in it. Where it is null, nothing is invalidated.
+    ///   Whether events have the field is not known before one comes: one without is
+    ///   [rejected](CacheError::Field), and what is cached stays until it expires.
     /// - `*`, `?` and `[…]` are as the server has them; `\` before one of them, `{{` and `}}` mean the
     ///   character itself. With none of them the pattern is a key, whose entry is gone to directly.
     /// - Else all keys of the database are gone through, in small steps, on every primary of a cluster. Where
@@ -215,7 +217,7 @@ impl RedisCache {
     /// that [knows of](AsOf) the event stays.
     ///
     /// # Errors
-    /// [`InvalidKeyPattern`] where a brace or a bracket is not closed, or there is no name between braces.
+    /// [`InvalidKeyPattern`] where it is empty, a brace or a bracket is not closed, or there is no name between braces.
     pub fn invalidate<E: Event>(
         &self,
         pattern: &str,
@@ -230,7 +232,7 @@ impl RedisCache {
     /// Braces are as in a [pattern](Self::invalidate); everything else means itself.
     ///
     /// # Errors
-    /// [`InvalidKeyPattern`] where a brace is not closed, or there is no name between braces.
+    /// [`InvalidKeyPattern`] where it is empty, a brace is not closed, or there is no name between braces.
     pub fn invalidate_tag<E: Event>(
         &self,
         tag: &str,

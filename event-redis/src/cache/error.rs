@@ -1,5 +1,7 @@
 //! What can go wrong with a cache.
 
+use std::fmt;
+
 use event_core::{BoxError, Classify, ErrorClass, StoreError};
 
 /// A cache that could not do what it was asked for.
@@ -40,7 +42,7 @@ pub enum CacheError {
     },
     /// An event has no such field, or it is neither a text nor a number nor a boolean.
     #[error(
-        "`{event_type}` has no field `{field}` that is a text, a number or a boolean, as `{pattern}` wants; correct the pattern, then redrive the event"
+        "`{event_type}` has no field `{field}` that is a text, a number or a boolean, as `{pattern}` wants; correct the pattern, and redrive the event, which is a dead letter of its group then, or let what is cached expire"
     )]
     Field {
         /// The event's type.
@@ -69,7 +71,7 @@ impl Classify for CacheError {
 }
 
 /// A name that no cache can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{name}` is no name of a cache; write one word of lower-case letters, digits and `_` that begins with a letter, such as `pages`"
 )]
@@ -79,11 +81,14 @@ pub struct InvalidCacheName {
 }
 
 /// A text that is no pattern of keys.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeyPattern {
+    /// Nothing was given.
+    #[error("the pattern is empty; write the keys that go, such as `repo:{{repository}}:*`")]
+    Empty,
     /// A brace or a bracket without its other one.
     #[error(
-        "`{pattern}` has a `{character}` without its other one; close it, or write `{{{{`, `}}}}` or `\\[` where the character itself is meant"
+        "`{pattern}` has a `{character}` without its other one; write that, too, or write `{{{{`, `}}}}` or `\\[` where the character itself is meant"
     )]
     Unclosed {
         /// What was given.
@@ -91,10 +96,28 @@ pub enum InvalidKeyPattern {
         /// The brace or the bracket.
         character: char,
     },
-    /// There is no name between braces.
-    #[error("`{pattern}` has braces without a field's name; write one, such as `{{repository}}`")]
+    /// There is no name between braces, or it has blanks.
+    #[error(
+        "`{pattern}` has braces without a field's name, or with blanks; write it as it is in JSON, such as `{{repository}}`"
+    )]
     NoField {
         /// What was given.
         pattern: String,
     },
+}
+
+/// As [`Display`](fmt::Display): a `main` that returns an error prints this, and the sentence is for those who read it
+/// there.
+impl fmt::Debug for InvalidCacheName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// As [`Display`](fmt::Display): a `main` that returns an error prints this, and the sentence is for those who read it
+/// there.
+impl fmt::Debug for InvalidKeyPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }

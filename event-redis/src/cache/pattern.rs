@@ -46,6 +46,9 @@ impl KeyPattern {
             pattern: text.to_owned(),
             character,
         };
+        if text.is_empty() {
+            return Err(InvalidKeyPattern::Empty);
+        }
         let mut parts = Vec::new();
         let (mut glob, mut plain) = (String::new(), String::new());
         let mut is_exact = true;
@@ -67,7 +70,9 @@ impl KeyPattern {
                         }
                     }
                     let path: Vec<_> = name.split('.').map(str::to_owned).collect();
-                    if path.iter().any(String::is_empty) {
+                    let is_no_name =
+                        |name: &String| name.is_empty() || name.contains(char::is_whitespace);
+                    if path.iter().any(is_no_name) {
                         return Err(InvalidKeyPattern::NoField {
                             pattern: text.to_owned(),
                         });
@@ -211,7 +216,8 @@ mod tests {
             let pattern = pattern.to_owned();
             assert_eq!(error, InvalidKeyPattern::Unclosed { pattern, character });
         }
-        for pattern in ["a{}", "{a.}", "{.}"] {
+        assert_eq!(KeyPattern::parse("").unwrap_err(), InvalidKeyPattern::Empty);
+        for pattern in ["a{}", "{a.}", "{.}", "{ a }", "{a. b}"] {
             let error = KeyPattern::parse(pattern).unwrap_err();
             assert!(matches!(error, InvalidKeyPattern::NoField { .. }));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use event_core::{Backend, BoxError, MemoryStore, shutdown_signal};
-use event_redis::RedisStore;
+use event_redis::{ConnectError, RedisStore};
 use github_webhooks::signature::Secret;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -94,7 +94,7 @@ async fn serve(cli: Cli) -> Result<(), BoxError> {
             if cli.accept_weaker_durability {
                 store = store.accept_weaker_durability();
             }
-            let store = store.connect().await?;
+            let store = store.connect().await.map_err(explained)?;
             serve_on(store, cli).await
         }
     }
@@ -113,13 +113,27 @@ async fn serve_on(store: impl Backend + Clone, cli: Cli) -> Result<(), BoxError>
         ..Settings::default()
     };
     let live = Live::new(store, settings).await?;
-    let listener = TcpListener::bind(SocketAddr::new(cli.host, cli.port)).await?;
+    let address = SocketAddr::new(cli.host, cli.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}; give another --port"))?;
     let address = listener.local_addr()?;
     // Whoever started it may read the port here.
     writeln!(io::stdout(), "listening on http://{address}/")?;
     Server::new(live, secret)
         .serve(listener, shutdown_signal())
         .await
+}
+
+/// The error, and what it says of the builder in the words of the command line.
+fn explained(error: ConnectError) -> BoxError {
+    match error {
+        ConnectError::TooWeak { .. } => format!(
+            "{error}. Here: begin it as `redis-server --appendonly yes`, or give --accept-weaker-durability"
+        )
+        .into(),
+        error => error.into(),
+    }
 }
 
 fn log_to_stderr() {

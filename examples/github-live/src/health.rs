@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use event_core::{BoxError, ServiceState};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::live::Live;
 
@@ -24,6 +25,9 @@ const SECONDS: [f64; 12] = [
 
 /// How often what was measured is put into its buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long the store may take to answer: whoever asks gives up before it does.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// There is one recorder in a process.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -69,12 +73,15 @@ pub(crate) async fn metrics() -> Response {
     }
 }
 
-/// 200 where every service runs and the store answers, else 503; and how they are doing.
+/// 200 where every service runs and the store answers within two seconds, else 503; and how they are doing.
 pub(crate) async fn healthz(State(live): State<Live>) -> Response {
-    let health = match live.health().await {
-        Ok(health) => health,
-        Err(error) => {
-            tracing::error!(%error, "the health is not known");
+    let health = match timeout(PATIENCE, live.health()).await {
+        Ok(Ok(health)) => health,
+        unknown => {
+            match unknown {
+                Ok(Err(error)) => tracing::error!(%error, "the health is not known"),
+                _ => tracing::error!("the health is not known: the store does not answer"),
+            }
             let body = json!({
                 "status": "unavailable",
                 "reason": "the store does not answer",

@@ -1,5 +1,7 @@
 //! `POST /webhooks/github`: deliveries in.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -12,12 +14,16 @@ use github_webhooks::delivery::{Delivery, DeliveryError};
 use github_webhooks::inlet::{Inlet, InletError};
 use github_webhooks::signature::{Secret, SignatureError};
 use serde_json::json;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::live::Live;
 
 /// GitHub sends payloads of at most 25 MB.
 const MOST_BYTES: usize = 25 * 1024 * 1024;
+
+/// How long a delivery may take: GitHub waits for ten seconds.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 const EVENT: &str = "x-github-event";
 const DELIVERY: &str = "x-github-delivery";
@@ -70,7 +76,10 @@ async fn receive(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let taken = match body {
-        Ok(body) => webhook.take(&headers, &body).await,
+        // One that is given up may be stored all the same. Delivered again, it is the same event.
+        Ok(body) => timeout(PATIENCE, webhook.take(&headers, &body))
+            .await
+            .unwrap_or(Err(WebhookError::TooLate)),
         Err(rejection) => Err(rejection.into()),
     };
     match taken {
@@ -99,6 +108,8 @@ enum WebhookError {
         "the body is longer than {MOST_BYTES} bytes, and GitHub sends payloads of at most 25 MB"
     )]
     TooLong,
+    #[error("the store does not answer")]
+    TooLate,
     #[error("the body could not be read: {0}")]
     Body(BytesRejection),
     #[error(transparent)]
@@ -150,6 +161,7 @@ impl WebhookError {
                 (StatusCode::UNPROCESSABLE_ENTITY, "UNKNOWN_ACTION")
             }
             Self::Delivery(_) => (StatusCode::UNPROCESSABLE_ENTITY, "NO_DELIVERY"),
+            Self::TooLate => (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
             Self::Inlet(error) if error.is_of_store() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE")
             }
@@ -165,7 +177,7 @@ impl IntoResponse for WebhookError {
         let message = if status.is_server_error() {
             // What the store says is for the log, as it may name servers.
             tracing::error!(error = %self, "a delivery was not stored");
-            "the delivery was not stored; deliver it again".to_owned()
+            "it is not known whether the delivery was stored; deliver it again, which stores it once".to_owned()
         } else {
             self.to_string()
         };

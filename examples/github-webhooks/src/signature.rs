@@ -88,7 +88,9 @@ impl Signatures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// There is no signature.
-    #[error("not signed, and a secret is set; give `body` and `signature`")]
+    #[error(
+        "not signed, and a secret is set; send the header X-Hub-Signature-256 that is made with the webhook's secret, or give `body` and `signature` where deliveries are read from a file"
+    )]
     Missing,
     /// There is a signature and nothing it could be of.
     #[error("a signature is of the bytes that were sent; give them as `body`")]

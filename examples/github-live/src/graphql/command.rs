@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use std::sync::Arc;
 
-use super::error::{coded, unavailable};
+use super::error::{coded, unavailable, uncertain};
 use super::repository::Repository;
 use crate::live::Live;
 
@@ -113,12 +113,12 @@ pub(super) async fn execute(ctx: &Context<'_>, asked: Asked) -> Result<CommandRe
                 Err(RepositoryError::Append(error @ AppendError::NotReplicated { .. })) => {
                     return Err(coded("NOT_REPLICATED", error));
                 }
-                Err(error) => return Err(unavailable(error)),
+                Err(error) => return Err(uncertain(error)),
             }
         }
         // The client may ask for it before the event has come round.
         live.repositories().forget(&name);
-        let repository = live.repository().load(&name).await.map_err(unavailable)?;
+        let repository = live.repository().load(&name).await.map_err(uncertain)?;
         return Ok(CommandResult::Accepted(CommandAccepted {
             repository: Repository::new(name, Arc::new(repository)),
             events: events
