@@ -133,16 +133,25 @@ async fn each_response_has_the_id_that_was_noted_for_it() {
 #[tokio::test]
 async fn where_it_begins_is_an_id_without_data() {
     let alone = Server::start().await;
-    let shared = Server::with(|builder| builder.share(["none"])).await;
+    let shared = Server::with(|builder| {
+        let builder = builder.share(["none"]);
+        builder.on_sse(|_| async { Ok(Session::default().audience("all")) })
+    })
+    .await;
+    let mut answers = Vec::new();
+    // Of the two that share, one comes when it has begun.
     for server in [&alone, &shared, &shared] {
-        let mut answer =
-            Answer::post(server.address, "subscription { none { cursor } }", &[]).await;
+        let query = "subscription { none { cursor } }";
+        let mut answer = Answer::post(server.address, query, &[]).await;
         let begun = Event {
             id: Some("7".to_owned()),
             ..Event::default()
         };
         assert_eq!(answer.event().await, Some(begun));
+        answers.push(answer);
     }
+    assert_eq!(alone.transport.shared_executions(), 0);
+    assert_eq!(shared.transport.shared_executions(), 1);
 }
 
 #[tokio::test]
