@@ -30,9 +30,8 @@ enum Source {
     Executed {
         responses: CatchUnwind<AssertUnwindSafe<BoxStream<'static, Response>>>,
         resume: Option<Resume>,
+        /// Whether something was given: a result, or where it has begun.
         begun: bool,
-        /// Whether it was said, or is known from a result, where it has begun.
-        placed: bool,
     },
     Shared(BoxStream<'static, Given>),
 }
@@ -43,7 +42,6 @@ impl Running {
             responses: AssertUnwindSafe(responses).catch_unwind(),
             resume,
             begun: false,
-            placed: false,
         })
     }
 
@@ -57,24 +55,21 @@ impl Stream for Running {
     type Item = Given;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Given>> {
-        let (responses, resume, begun, placed) = match &mut self.0 {
+        let (responses, resume, begun) = match &mut self.0 {
             Source::Shared(results) => return results.poll_next_unpin(cx),
             Source::Executed {
                 responses,
                 resume,
                 begun,
-                placed,
-            } => (responses, resume, begun, placed),
+            } => (responses, resume, begun),
         };
         let Poll::Ready(polled) = responses.poll_next_unpin(cx) else {
-            let began = resume.as_ref().filter(|_| !*placed).and_then(Resume::began);
-            *placed |= began.is_some();
-            return match began {
-                Some(cursor) => Poll::Ready(Some(Given::Begun(cursor))),
-                None => Poll::Pending,
-            };
+            let began = resume.as_ref().filter(|_| !*begun).and_then(Resume::began);
+            *begun |= began.is_some();
+            return began.map_or(Poll::Pending, |cursor| {
+                Poll::Ready(Some(Given::Begun(cursor)))
+            });
         };
-        *placed = true;
         let first = !std::mem::replace(begun, true);
         Poll::Ready(polled.map(|caught| match caught {
             Ok(response) if first && is_request_error(&response) => Given::Error(response.errors),

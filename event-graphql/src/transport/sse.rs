@@ -160,16 +160,12 @@ impl EventStream {
     }
 }
 
-/// The event `next` with a result, and the cursor that was noted for it.
+/// The event `next` with a result, and the cursor that was noted for it; where nothing has come yet, the cursor alone.
 fn event(given: Given) -> Result<Event, axum::Error> {
-    let event = Event::default();
-    // A client keeps the id of what has no data, and takes it for nothing otherwise.
-    if let Given::Begun(cursor) = given {
-        return Ok(event.id(cursor));
-    }
-    let event = event.event("next");
+    let event = Event::default().event("next");
     let (event, cursor) = match given {
-        Given::Begun(_) => (event, None),
+        // A client keeps the id of what has no data, and takes it for nothing otherwise.
+        Given::Begun(cursor) => (Event::default(), Some(cursor)),
         Given::Next(response, cursor) => (event.json_data(*response)?, cursor),
         // JSON has no line breaks but in what was written for eyes.
         Given::Shared(result) => (event.data(result.json.get()), result.cursor.clone()),

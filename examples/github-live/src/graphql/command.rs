@@ -113,12 +113,13 @@ pub(super) async fn execute(ctx: &Context<'_>, asked: Asked) -> Result<CommandRe
                 Err(RepositoryError::Append(error @ AppendError::NotReplicated { .. })) => {
                     return Err(coded("NOT_REPLICATED", error));
                 }
-                Err(error) => return Err(uncertain(error)),
+                Err(error) => return Err(uncertain(error, command_id)),
             }
         }
         // The client may ask for it before the event has come round.
         live.repositories().forget(&name);
-        let repository = live.repository().load(&name).await.map_err(uncertain)?;
+        let loaded = live.repository().load(&name).await;
+        let repository = loaded.map_err(|error| uncertain(error, command_id))?;
         return Ok(CommandResult::Accepted(CommandAccepted {
             repository: Repository::new(name, Arc::new(repository)),
             events: events
